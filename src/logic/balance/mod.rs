@@ -1,0 +1,3 @@
+//! The balancing algorithms.
+
+pub mod round_robin;

@@ -1,0 +1,14 @@
+//! What checkups decides, without nginx: no C type, no clock, no input or output. Time and
+//! randomness are arguments, so every edge can be tested.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod balance;
+pub mod directive;
+pub mod health;
+pub mod passive;
+pub mod probe;
+pub mod schedule;
+pub mod settings;
+pub mod status;
