@@ -10,3 +10,11 @@
 
 pub mod logic;
 pub mod shm;
+
+#[cfg(feature = "nginx")]
+mod nginx;
+#[cfg(feature = "nginx")]
+mod upstream;
+
+#[cfg(feature = "http")]
+mod http;

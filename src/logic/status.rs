@@ -15,8 +15,8 @@ pub struct Status {
     pub last_check_time: Option<String>,
     /// Whether worker 0 runs the checks.
     pub checkup_timer_alive: bool,
-    /// When the state in shared memory began, local time.
-    pub start_time: String,
+    /// When the state in shared memory began, local time; `None` where there is none.
+    pub start_time: Option<String>,
     /// How often the configuration was changed since then.
     pub shd_config_version: u64,
     /// Each worker of the running configuration, and whether it gives signs of life.
@@ -72,6 +72,18 @@ pub enum State {
     Unstable,
     /// No check has ended yet.
     Unchecked,
+}
+
+impl Status {
+    /// Nothing at all: what is there where no cluster is configured.
+    pub const EMPTY: Self = Self {
+        clusters: Vec::new(),
+        last_check_time: None,
+        checkup_timer_alive: false,
+        start_time: None,
+        shd_config_version: 0,
+        workers: Vec::new(),
+    };
 }
 
 impl State {
@@ -200,7 +212,7 @@ mod tests {
             ],
             last_check_time: None,
             checkup_timer_alive: true,
-            start_time: now.clone(),
+            start_time: Some(now.clone()),
             shd_config_version: 0,
             workers: vec![(0, true), (1, false)],
         };

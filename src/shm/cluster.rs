@@ -37,7 +37,7 @@ const IN_USE: u64 = u64::MAX;
 /// The lock of a cluster. Who has it may read and change what is not atomic.
 pub struct Guard<'a> {
     cluster: &'a Cluster,
-    owner: MutexGuard<'a, OwnerLock, ()>,
+    _owner: MutexGuard<'a, OwnerLock, ()>,
 }
 
 /// A server that was selected for a try.
@@ -124,7 +124,7 @@ impl Cluster {
     /// Locks the cluster.
     #[inline]
     pub fn lock(&self) -> Guard<'_> {
-        let mut guard = Guard { cluster: self, owner: self.lock.lock() };
+        let mut guard = Guard { cluster: self, _owner: self.lock.lock() };
         // SAFETY: only the flag of the lock is looked at; it is neither locked nor unlocked.
         if unsafe { self.lock.raw() }.was_abandoned() {
             guard.repair();
@@ -340,7 +340,6 @@ impl Guard<'_> {
     /// Puts right what a process left half done when it died with the lock.
     #[cold]
     fn repair(&mut self) {
-        let _: &MutexGuard<'_, OwnerLock, ()> = &self.owner;
         if let Some(generation) = self.generation() {
             generation.turns(self).iter_mut().for_each(round_robin::Turn::rewind);
         }

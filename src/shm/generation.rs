@@ -252,6 +252,11 @@ impl Generation {
         }
     }
 
+    /// The weight of a peer, by its index.
+    pub fn weight(&self, index: usize, guard: &mut Guard<'_>) -> u32 {
+        self.turns(guard)[index].weight()
+    }
+
     /// The servers that are in use: those of the peers that are not `down`.
     pub fn servers_in_use(&self) -> impl Iterator<Item = &'static Server> + '_ {
         self.peers().iter().filter(|peer| !peer.down).map(|peer| peer.server)

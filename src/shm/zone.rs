@@ -143,11 +143,10 @@ impl Root {
             }
         };
         let predecessor = old.and_then(|old| old.cluster(name));
-        // SAFETY: only the master replaces and frees generations, and this is the master.
-        let (before, same_zone) = match predecessor {
-            Some(predecessor) => (unsafe { predecessor.current().as_ref() }, false),
-            None => (unsafe { cluster.current().as_ref() }, true),
-        };
+        let current = predecessor.unwrap_or(cluster).current();
+        // SAFETY: only the master replaces and frees the current generation, and this is the master.
+        let before = unsafe { current.as_ref() };
+        let same_zone = predecessor.is_none();
         let generation = Generation::create(slab, plan, before, same_zone)?;
         cluster.prepared().store(generation, Ordering::Relaxed);
         if let Some(predecessor) = predecessor {

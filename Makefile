@@ -1,0 +1,71 @@
+# What there is to do, by name. The work is in build/*.sh, one idea a file; GNU make.
+
+NGINX  ?= vendored
+BUILDS ?= vendored debian
+
+# A configured tree wins over NGINX.
+BUILD := $(if $(NGINX_SOURCE_DIR)$(NGINX_BUILD_DIR),tree,$(NGINX))
+OUT   ?= $(if $(filter tree,$(BUILD)),objs/custom,$(if $(filter debian,$(BUILD)),objs/debian,objs))
+
+SAMPLE ?=
+PROOF_ARGS ?= $(if $(SAMPLE),--sample)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help packages module demo test unittest lint nginx-test proof bench clean
+
+help: ## print this
+	@echo 'make TARGET [VARIABLE=value ...]'; echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@sed -n 's/^## /  /p' $(firstword $(MAKEFILE_LIST))
+
+## NGINX=vendored         what module, lint, nginx-test and demo are for: nginx 1.28.3, built here
+## NGINX=debian           the nginx of the distribution (Debian 12: 1.22.1), into objs/debian/
+## NGINX_SOURCE_DIR=DIR   any nginx that is configured, by its sources ...
+## NGINX_BUILD_DIR=DIR    ... and its build directory (if unset: objs in the sources), into
+## OUT=DIR                this folder (objs/custom)
+## BUILDS="A B"           the builds that test and proof go through: vendored debian
+## T="t/a.t t/b.t"        the files that nginx-test runs (all of t/), with PROVE_ARGS="-v"
+## SAMPLE=1               a short proof; or PROOF_ARGS="..." for t/proof/run
+## DEMO_SECONDS=20        the demo ends by itself; DEMO_PORT=8080 is where it listens
+## NGX_CONFIGURE_ARGS     the arguments of the vendored nginx's configure (build/nginx.sh has the usual ones)
+
+packages: ## install all system packages that any target wants (Debian; elsewhere: name them)
+	@sh build/packages.sh module debian test demo proof
+
+module: ## build nginx and the module: objs/nginx, objs/ngx_http_checkups_module.so
+	@sh build/packages.sh module $(filter debian,$(BUILD))
+	@sh build/module.sh $(BUILD) "$(OUT)"
+
+demo: module ## see it work: three backends, a proxy, a live table (Ctrl-C ends it)
+	@sh build/packages.sh demo
+	@exec env NGINX="$(OUT)/nginx" MODULE="$(OUT)/ngx_http_checkups_module.so" python3 demo/demo.py
+
+test: ## everything that must pass: unit tests, modules, lint, t/ under both nginx, a proof sample
+	@sh build/test.sh $(BUILDS)
+
+unittest: ## the unit tests (no nginx needed)
+	cargo test --locked
+
+lint: ## rustfmt, and clippy with warnings denied, without and with the glue
+	@sh build/packages.sh module $(filter debian,$(BUILD))
+	@sh build/lint.sh $(BUILD)
+
+nginx-test: module ## t/ under one nginx
+	@sh build/packages.sh test
+	@sh build/nginx-test.sh $(BUILD) "$(OUT)"
+
+proof: ## the long proofs, for each of BUILDS
+	@sh build/packages.sh proof test
+	@set -e; for build in $(BUILDS); do \
+		$(MAKE) --no-print-directory module NGINX=$$build NGINX_SOURCE_DIR= NGINX_BUILD_DIR=; \
+		sh build/proof.sh $$build $(PROOF_ARGS); \
+	done
+
+bench: ## criterion, on the parts without nginx
+	cargo bench --locked
+
+clean: ## remove all that was built
+	rm -rf objs t/servroot*
+	cargo clean

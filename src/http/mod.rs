@@ -1,0 +1,6 @@
+//! The http subsystem: `ngx_http_checkups_module`.
+
+mod api;
+mod balancer;
+mod directives;
+mod module;

@@ -1,0 +1,9 @@
+//! Safe wrappers over nginx. Nothing here knows of upstreams.
+
+pub mod conf;
+pub mod connection;
+pub mod guard;
+pub mod log;
+pub mod process;
+pub mod task;
+pub mod zone;

@@ -1,0 +1,251 @@
+//! The clusters of a configuration, and how they get into the zone.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+
+use ngx::ffi::{ngx_cycle_t, ngx_module_t, ngx_shm_zone_t, NGX_LOG_EMERG};
+use thiserror::Error;
+
+use crate::logic::settings;
+use crate::nginx::conf::{Conf, Position};
+use crate::nginx::zone::LockedSlab;
+use crate::nginx::{log, process, zone};
+use crate::shm::cluster::Cluster;
+use crate::shm::generation::PeerPlan;
+use crate::shm::lock;
+use crate::shm::zone::Root;
+use crate::shm::{Full, Slab};
+
+/// The clusters of one configuration. It lives in the pool of its cycle; nothing that it does when
+/// it is dropped touches the zone, which may be gone by then.
+#[derive(Default)]
+pub struct Configuration {
+    /// What `checkups_zone` says.
+    pub zone: Option<Zone>,
+    clusters: Vec<Entry>,
+    /// The cycle that it belongs to; set with the zone.
+    cycle: Cell<Option<NonNull<ngx_cycle_t>>>,
+    shared: Cell<Option<NonNull<ngx_shm_zone_t>>>,
+    root: Cell<Option<&'static Root>>,
+}
+
+/// A zone as the configuration names it.
+#[derive(Debug)]
+pub struct Zone {
+    /// The name.
+    pub name: String,
+    /// The size in bytes.
+    pub size: usize,
+}
+
+/// A cluster of the configuration.
+pub struct Entry {
+    /// What the operator set.
+    pub settings: settings::Cluster,
+    /// The socket addresses, level by level, as in the settings.
+    pub addresses: Vec<Vec<Vec<u8>>>,
+    /// Where it is written.
+    pub position: Position,
+    /// Its records in the zone; set in every worker.
+    pub records: Cell<Option<&'static Cluster>>,
+}
+
+/// Why the clusters do not get into the zone.
+#[derive(Debug, Error)]
+enum ZoneError {
+    #[error("{0}, a larger size is wanted in checkups_zone")]
+    Full(#[from] Full),
+    #[error(
+        "{0} while storing cluster \"{1}\" with its {2} servers, a larger size is wanted in \
+         checkups_zone"
+    )]
+    FullAt(Full, String, usize),
+    #[error("another version of the module made the zone, nginx must be restarted")]
+    Foreign,
+    #[error("the zone has no memory")]
+    Unmapped,
+}
+
+impl Configuration {
+    /// The clusters, in the order of the configuration.
+    pub fn clusters(&self) -> &[Entry] {
+        &self.clusters
+    }
+
+    /// The cluster of this name.
+    pub fn cluster(&self, name: &str) -> Option<&Entry> {
+        self.clusters.iter().find(|entry| entry.settings.name == name)
+    }
+
+    /// Adds a cluster, whose name is not used yet, and returns its index.
+    pub fn add(&mut self, entry: Entry) -> usize {
+        self.clusters.push(entry);
+        self.clusters.len() - 1
+    }
+
+    /// The root of the zone, once the zone is initialised.
+    pub fn root(&self) -> Option<&'static Root> {
+        self.root.get()
+    }
+
+    /// The zone for locking its allocator.
+    fn shared(&self) -> Option<&ngx_shm_zone_t> {
+        // SAFETY: nginx keeps the structure in the cycle that this configuration belongs to.
+        self.shared.get().map(|shared| unsafe { shared.as_ref() })
+    }
+
+    /// Runs `body` with the allocator of the zone locked.
+    pub fn with_slab<T>(&self, body: impl FnOnce(&LockedSlab) -> T) -> Option<T> {
+        // SAFETY: the zone of a configuration that runs is mapped, and nothing here holds the lock
+        // while it calls others.
+        let slab = unsafe { LockedSlab::lock(self.shared()?) }?;
+        Some(body(&slab))
+    }
+
+    /// Declares the zone to nginx: to be called when the whole configuration was read. Where no
+    /// cluster uses it and none is configured, there is none.
+    ///
+    /// # Safety
+    /// The configuration stays where it is for as long as the cycle.
+    ///
+    /// # Errors
+    /// Where nginx refuses the zone; it logs why.
+    pub unsafe fn declare_zone(
+        &mut self,
+        cf: &mut Conf,
+        module: &'static ngx_module_t,
+    ) -> Result<(), ()> {
+        use crate::logic::directive::{DEFAULT_ZONE_NAME, DEFAULT_ZONE_SIZE};
+        if self.zone.is_none() && self.clusters.is_empty() {
+            return Ok(());
+        }
+        let (name, size) = match &self.zone {
+            Some(zone) => (zone.name.as_str(), zone.size),
+            None => (DEFAULT_ZONE_NAME, DEFAULT_ZONE_SIZE),
+        };
+        let data: *const Self = self;
+        let data: *mut c_void = data.cast_mut().cast();
+        let shared = zone::declare(cf, name, size, module, Some(init_zone), data).ok_or(())?;
+        self.shared.set(Some(shared));
+        // SAFETY: the configuration is being read for this cycle.
+        self.cycle.set(NonNull::new(unsafe { (*cf.as_ptr()).cycle }));
+        Ok(())
+    }
+
+    /// Prepares the records of all clusters in the zone. Runs in the master, before the listening
+    /// sockets are bound: the reload may still fail.
+    fn prepare(&self, zone: &ngx_shm_zone_t) -> Result<(), ZoneError> {
+        lock::set_own_id(process::id());
+        // SAFETY: nginx has just mapped it, and calls this from its init handler without the lock.
+        let mut slab = unsafe { LockedSlab::lock(zone) }.ok_or(ZoneError::Unmapped)?;
+
+        let root = match NonNull::new(slab.root()) {
+            // SAFETY: a root is the only thing that this module ever stores there.
+            Some(address) => unsafe { Root::at(address.cast()) }.ok_or(ZoneError::Foreign)?,
+            None => {
+                let root = Root::create(&slab, process::seconds())?;
+                slab.set_root(std::ptr::from_ref(root).cast_mut().cast());
+                root
+            }
+        };
+        root.discard(&slab);
+        root.sweep(&slab);
+
+        // SAFETY: this is the init handler of the zone.
+        let running = unsafe { zone::of_running_cycle(zone) };
+        let old = running.and_then(|running| {
+            // SAFETY: the zone of the running cycle is mapped until the new cycle runs; only its
+            // records are read, no lock of its allocator is taken.
+            unsafe {
+                let pool = NonNull::new(running.as_ref().shm.addr)?;
+                if pool.as_ptr() == zone.shm.addr {
+                    return None;
+                }
+                let pool = pool.cast::<ngx::ffi::ngx_slab_pool_t>();
+                Root::at(NonNull::new(pool.as_ref().data)?.cast())
+            }
+        });
+
+        for entry in &self.clusters {
+            entry.prepare(root, &slab, old).map_err(|full| {
+                let servers = entry.settings.levels.iter().map(|level| level.servers.len()).sum();
+                ZoneError::FullAt(full, entry.settings.name.clone(), servers)
+            })?;
+        }
+        if let Some(cycle) = self.cycle.get() {
+            // SAFETY: zones are initialised when the whole configuration was read.
+            root.reserve_slots(&slab, unsafe {
+                process::configured_workers(cycle.as_ptr())
+            })?;
+        }
+        self.root.set(Some(root));
+        Ok(())
+    }
+
+    /// Takes the prepared records into use. Runs in the master, when the new cycle cannot fail any
+    /// more, before its workers start.
+    pub fn commit(&self) {
+        if let Some(root) = self.root() {
+            self.with_slab(|slab| root.commit(slab));
+        }
+    }
+}
+
+impl Entry {
+    fn prepare(&self, root: &Root, slab: &impl Slab, old: Option<&Root>) -> Result<(), Full> {
+        let checked = !self.settings.checks.is_empty();
+        let plan: Vec<Vec<PeerPlan<'_>>> = self
+            .settings
+            .levels
+            .iter()
+            .zip(&self.addresses)
+            .map(|(level, addresses)| {
+                level
+                    .servers
+                    .iter()
+                    .zip(addresses)
+                    .map(|(server, address)| PeerPlan {
+                        name: &server.server,
+                        address,
+                        weight: server.weight,
+                        max_fails: server.max_fails,
+                        fail_timeout: server.fail_timeout.as_milliseconds(),
+                        max_conns: server.max_conns,
+                        down: server.down,
+                        checked: checked && !server.down,
+                    })
+                    .collect()
+            })
+            .collect();
+        root.prepare(slab, &self.settings.name, &plan, old)
+    }
+}
+
+/// The init handler of the zone.
+unsafe extern "C" fn init_zone(
+    zone: *mut ngx_shm_zone_t,
+    _data: *mut c_void,
+) -> ngx::ffi::ngx_int_t {
+    use crate::nginx::guard::guard;
+    use ngx::core::Status;
+
+    guard(Status::NGX_ERROR, || {
+        // SAFETY: nginx calls it with a zone of ours, whose data `declare_zone` has set.
+        let (zone, configuration) = unsafe { (&*zone, &*(*zone).data.cast::<Configuration>()) };
+        match configuration.prepare(zone) {
+            Ok(()) => Status::NGX_OK,
+            Err(error) => {
+                // SAFETY: nginx has set the log of the zone; it is that of the cycle.
+                unsafe {
+                    let name = String::from_utf8_lossy(crate::nginx::conf::bytes(zone.shm.name));
+                    let size = zone.shm.size;
+                    let message = format_args!("zone \"{name}\" of {size} bytes: {error}");
+                    log::write_to(zone.shm.log, NGX_LOG_EMERG, message);
+                }
+                Status::NGX_ERROR
+            }
+        }
+    })
+    .into()
+}

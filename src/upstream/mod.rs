@@ -1,0 +1,11 @@
+//! What every subsystem does with its upstreams: the clusters of a configuration, the way from a
+//! request to a server, the checks, and what the operator sees.
+
+pub mod checker;
+pub mod configuration;
+pub mod peer;
+#[cfg(ngx_feature = "ssl")]
+pub mod session;
+pub mod status;
+pub mod subsystem;
+pub mod worker;

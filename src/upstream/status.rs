@@ -1,0 +1,74 @@
+//! What the zone says, as the tree of `status`.
+
+use std::collections::BTreeMap;
+
+use super::configuration::Configuration;
+use super::worker::ALIVE;
+use crate::logic::status::{Checked, Cluster, Server, State, Status};
+use crate::nginx::process;
+use crate::shm;
+use crate::shm::zone::Root;
+
+/// The state of all clusters. `None`: there is no zone.
+pub fn status(configuration: &Configuration) -> Option<Status> {
+    let root = configuration.root()?;
+    // With the slab held no cluster is freed under our eyes.
+    let clusters = configuration.with_slab(|_| root.clusters().map(cluster).collect())?;
+    let now = process::now();
+    Some(Status {
+        clusters,
+        last_check_time: root.checked_at().map(process::local_time),
+        checkup_timer_alive: is_alive(root.checker_seen(), now),
+        start_time: Some(process::local_time(root.started_at())),
+        shd_config_version: root.configuration().saturating_sub(1),
+        workers: workers(root, now),
+    })
+}
+
+fn is_alive(seen: u64, now: u64) -> bool {
+    seen != 0 && now.saturating_sub(seen) < ALIVE
+}
+
+/// The workers by number. One that was replaced after its death has a slot of its own: the live one
+/// counts.
+fn workers(root: &Root, now: u64) -> Vec<(u32, bool)> {
+    let mut workers = BTreeMap::new();
+    for slot in root.workers() {
+        let alive = slot.is_taken() && is_alive(slot.seen(), now);
+        *workers.entry(slot.number()).or_default() |= alive;
+    }
+    workers.into_iter().collect()
+}
+
+fn cluster(cluster: &shm::cluster::Cluster) -> Cluster {
+    let mut guard = cluster.lock();
+    let all_failed = cluster.all_failed();
+    let mut levels = Vec::new();
+    if let Some(generation) = guard.generation() {
+        for range in generation.levels() {
+            let mut servers = Vec::with_capacity(range.len());
+            for index in range {
+                let peer = &generation.peers()[index];
+                let record = peer.server.record();
+                let state = State::of(record.health, all_failed);
+                let checked = !peer.down && peer.server.is_checked() && state != State::Unchecked;
+                servers.push(Server {
+                    address: peer.server.name().to_owned(),
+                    checked: checked.then(|| Checked {
+                        state,
+                        fail_num: record.fails,
+                        lastmodified: process::local_time(peer.server.changed_at()),
+                        msg: Some(peer.server.message(&mut guard))
+                            .filter(|message| !message.is_empty())
+                            .map(str::to_owned),
+                    }),
+                    weight: generation.weight(index, &mut guard),
+                    max_fails: peer.max_fails,
+                    fail_timeout: peer.fail_timeout / 1000,
+                });
+            }
+            levels.push(servers);
+        }
+    }
+    Cluster { name: cluster.name().to_owned(), levels }
+}
