@@ -263,10 +263,12 @@ impl Cluster {
             guard.forgive(server);
         }
         let all_failed = guard.update_all_failed();
+        // All stay in use, or none that works is left but those that only requests failed on.
+        let last_resort = (all_failed && !before) || !guard.works(now);
         Observation {
             server: Some((state_before, State::of(record.health, all_failed))),
             all_failed: (all_failed != before).then_some(all_failed),
-            reinstated: guard.reinstate(now),
+            reinstated: last_resort && guard.reinstate(now),
         }
     }
 
@@ -392,14 +394,11 @@ impl Guard<'_> {
         all_failed
     }
 
-    /// Where no server can be used any more, those that are only left alone for failed requests are
-    /// used again. Returns whether there were any.
+    /// Uses the servers again that are left alone for failed requests, as far as their checks admit
+    /// them. Returns whether there were any.
     fn reinstate(&mut self, now: u64) -> bool {
         let all_failed = self.cluster.all_failed();
         let Some(generation) = self.generation() else { return false };
-        if generation.servers_in_use().any(|server| is_usable(server, all_failed, now)) {
-            return false;
-        }
         let mut found = false;
         for server in generation.servers_in_use() {
             if (all_failed || server.health() != Health::Failed) && server.is_ejected(now) {
@@ -408,5 +407,13 @@ impl Guard<'_> {
             }
         }
         found
+    }
+
+    /// Whether any server can be used.
+    fn works(&self, now: u64) -> bool {
+        let all_failed = self.cluster.all_failed();
+        self.generation().is_some_and(|generation| {
+            generation.servers_in_use().any(|server| is_usable(server, all_failed, now))
+        })
     }
 }

@@ -338,3 +338,14 @@ fn workers_have_slots() {
     zone.root.reserve_slots(&zone.heap, 3).unwrap();
     assert!(zone.root.claim_slot(own, 6, 8).is_some());
 }
+
+#[test]
+fn all_are_used_where_all_have_failed_whatever_requests_said() {
+    let (_zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
+    let a = select(cluster).unwrap();
+    assert!(cluster.release(&a, Outcome::Failure, 0).is_some());
+    check(cluster, "A", Some("x"));
+    let last = check(cluster, "B", Some("x"));
+    assert_eq!((last.all_failed, last.reinstated), (Some(true), true));
+    assert_eq!(names(cluster, 2).matches('A').count(), 1);
+}

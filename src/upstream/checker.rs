@@ -298,7 +298,7 @@ impl Target {
             log::write(
                 NGX_LOG_NOTICE,
                 format_args!(
-                    "cluster \"{name}\": no other server is left, those out of use for failed \
+                    "cluster \"{name}\": no working server is left, those out of use for failed \
                      requests are used again"
                 ),
             );
