@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::ptr;
 
+use ngx::core::Buffer;
 use ngx::core::Status;
 use ngx::ffi::{
     ngx_chain_t, ngx_hash_key, ngx_http_get_variable, ngx_http_request_t, ngx_int_t, ngx_str_t,
     NGX_HTTP_GET, NGX_HTTP_HEAD,
 };
-use ngx::core::Buffer;
-use ngx::http::{HTTPStatus, HttpModuleLocationConf, HttpModuleMainConf, NgxHttpCoreModule, Request};
+use ngx::http::{
+    HTTPStatus, HttpModuleLocationConf, HttpModuleMainConf, NgxHttpCoreModule, Request,
+};
 use serde::Serialize;
 
 use super::module::Module;
@@ -79,9 +81,7 @@ fn all(configuration: &Configuration) -> BTreeMap<&str, ClusterBody<'_>> {
     configuration
         .clusters()
         .iter()
-        .map(|entry| {
-            (entry.settings.name.as_str(), ClusterBody { settings: &entry.settings })
-        })
+        .map(|entry| (entry.settings.name.as_str(), ClusterBody { settings: &entry.settings }))
         .collect()
 }
 

@@ -1,6 +1,5 @@
 //! The way from an `upstream` block to its cluster, and from a request to the block's.
 
-
 use ngx::core::Status;
 use ngx::ffi::{
     ngx_addr_t, ngx_conf_t, ngx_http_request_t, ngx_http_upstream_init_round_robin,
@@ -35,8 +34,8 @@ impl Subsystem for Http {
             // cached connection. A timeout, or anything that the server said, is the server's.
             let timed_out =
                 (*(*connection).read).timedout() != 0 || (*(*connection).write).timedout() != 0;
-            let answered = upstream.headers_in.status_n != 0
-                || upstream.buffer.last != upstream.buffer.pos;
+            let answered =
+                upstream.headers_in.status_n != 0 || upstream.buffer.last != upstream.buffer.pos;
             !timed_out && !answered
         }
     }
@@ -103,10 +102,7 @@ fn read(
 ) -> Result<(Cluster, Addresses), String> {
     // SAFETY: nginx has read the block, and its strings and servers live as long as the cycle.
     let (host, servers) = unsafe {
-        (
-            conf::bytes(upstream.host),
-            (*upstream.servers).as_slice::<ngx_http_upstream_server_t>(),
-        )
+        (conf::bytes(upstream.host), (*upstream.servers).as_slice::<ngx_http_upstream_server_t>())
     };
     let name = match &directive.name {
         Some(name) => name.clone(),
@@ -156,8 +152,7 @@ fn settings(server: &ngx_http_upstream_server_t, address: &ngx_addr_t) -> Result
     // SAFETY: the name of the address lives as long as the cycle.
     let name = unsafe { String::from_utf8_lossy(conf::bytes(address.name)) }.into_owned();
     let number = |what: &str, value: usize| {
-        u32::try_from(value)
-            .map_err(|_| format!("server \"{name}\": {what}={value} is too large"))
+        u32::try_from(value).map_err(|_| format!("server \"{name}\": {what}={value} is too large"))
     };
     Ok(Server {
         weight: number("weight", server.weight)?,
@@ -214,7 +209,7 @@ fn check_block(cf: &mut Conf, own: &UpstreamConf) -> Result<(), ()> {
             "\"checkups_cluster\" directive: a balancing method behind it replaces it, remove that \
              method (ip_hash, least_conn, hash, random)",
         ),
-        (None, Some((Some(_), position))) => refuse(
+        (None, Some((_, position))) => refuse(
             cf,
             position,
             "\"checkups_check\" directive: it must stand together with \"checkups_cluster\"",

@@ -6,12 +6,14 @@ use std::mem::offset_of;
 use ngx::ffi::{
     ngx_command_t, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_parse_size,
     ngx_str_t, ngx_uint_t, NGX_CONF_ANY, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF,
-    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_UPSTREAM_BACKUP,
-    NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_DOWN, NGX_HTTP_UPSTREAM_FAIL_TIMEOUT,
-    NGX_HTTP_UPSTREAM_MAX_CONNS, NGX_HTTP_UPSTREAM_MAX_FAILS, NGX_HTTP_UPSTREAM_WEIGHT,
-    NGX_HTTP_UPS_CONF,
+    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
+    NGX_HTTP_UPSTREAM_BACKUP, NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_DOWN,
+    NGX_HTTP_UPSTREAM_FAIL_TIMEOUT, NGX_HTTP_UPSTREAM_MAX_CONNS, NGX_HTTP_UPSTREAM_MAX_FAILS,
+    NGX_HTTP_UPSTREAM_WEIGHT, NGX_HTTP_UPS_CONF,
 };
-use ngx::http::{HttpModuleLocationConf, HttpModuleServerConf, NgxHttpCoreModule, NgxHttpUpstreamModule};
+use ngx::http::{
+    HttpModuleLocationConf, HttpModuleServerConf, NgxHttpCoreModule, NgxHttpUpstreamModule,
+};
 use ngx::ngx_string;
 
 use super::module::UpstreamConf;
@@ -117,7 +119,8 @@ unsafe extern "C" fn cmd_set_cluster(
             Err(error) => return cf.refuse(error),
         };
         // SAFETY: within an upstream block nginx has the context of that block.
-        let Some(upstream) = NgxHttpUpstreamModule::server_conf_mut(unsafe { &*cf.as_ptr() }) else {
+        let Some(upstream) = NgxHttpUpstreamModule::server_conf_mut(unsafe { &*cf.as_ptr() })
+        else {
             return cf.refuse("it must stand in an upstream block");
         };
         if upstream.peer.init_upstream.is_some() {

@@ -323,8 +323,14 @@ fn digits(text: &str) -> Option<u64> {
 /// Parses a time as `ngx_parse_time` does: numbers with the units `w d h m s ms`, from the largest
 /// to the smallest and each once, or a bare number of seconds. (Without the months and years.)
 fn time(text: &str) -> Option<Time> {
-    const UNITS: [(&str, u64); 6] =
-        [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    const UNITS: [(&str, u64); 6] = [
+        ("w", 604_800_000),
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1000),
+        ("ms", 1),
+    ];
 
     let mut rest = text;
     let mut units = &UNITS[..];
@@ -372,7 +378,9 @@ mod tests {
         ] {
             assert_eq!(time(text), Some(Time::milliseconds(milliseconds)), "{text}");
         }
-        for text in ["", "s", "-1", "1x", "1s1m", "1s1s", "1.5s", "99999999999999999999", "ms", "1sm"] {
+        for text in
+            ["", "s", "-1", "1x", "1s1m", "1s1s", "1.5s", "99999999999999999999", "ms", "1sm"]
+        {
             assert_eq!(time(text), None, "{text}");
         }
     }
@@ -458,10 +466,8 @@ mod tests {
 
     #[test]
     fn clusters() {
-        let named = |name: Option<&str>, tries| ClusterDirective {
-            name: name.map(str::to_owned),
-            tries,
-        };
+        let named =
+            |name: Option<&str>, tries| ClusterDirective { name: name.map(str::to_owned), tries };
         assert_eq!(cluster(&words("")), Ok(named(None, None)));
         assert_eq!(cluster(&words("api tries=2")), Ok(named(Some("api"), Some(2))));
         assert_eq!(cluster(&words("tries=2")), Ok(named(None, Some(2))));

@@ -20,7 +20,8 @@ impl Schedule {
     /// `interval` is at least 1; up to `jitter` is added to it each time, at random.
     pub fn start(now: u64, index: usize, of: usize, interval: u64, jitter: u64) -> (Self, u64) {
         let share = |whole: u64| {
-            (u128::from(whole) * index as u128 / (of.max(1) as u128)).min(u128::from(u64::MAX)) as u64
+            (u128::from(whole) * index as u128 / (of.max(1) as u128)).min(u128::from(u64::MAX))
+                as u64
         };
         let first = now + share(interval.min(FIRST_ROUND));
         let second = if interval > FIRST_ROUND {

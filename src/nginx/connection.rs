@@ -191,7 +191,10 @@ impl Connection {
     }
 
     /// Waits for bytes, and gives them to `take`; none: the server closed the connection.
-    pub async fn receive<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Result<T, ConnectionError> {
+    pub async fn receive<T>(
+        &mut self,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, ConnectionError> {
         let mut take = Some(take);
         poll_fn(|context| loop {
             let ready = |connection: *mut ngx_connection_t| {
@@ -244,7 +247,8 @@ impl Drop for Connection {
 unsafe extern "C" fn on_event(event: *mut ngx_event_t) {
     guard((), || {
         // SAFETY: nginx calls it for open connections only, and ours refer to their state.
-        let state = unsafe { &mut *(*(*event).data.cast::<ngx_connection_t>()).data.cast::<State>() };
+        let state =
+            unsafe { &mut *(*(*event).data.cast::<ngx_connection_t>()).data.cast::<State>() };
         // Last: the task runs at once and may drop the connection.
         if let Some(waker) = state.waker.take() {
             waker.wake();

@@ -305,7 +305,8 @@ impl Cluster {
 
     /// Marks that the configuration after `last` does not have it, unless that was so before.
     pub(super) fn remove(&self, last: u64) {
-        let _ = self.removed_at.compare_exchange(IN_USE, last, Ordering::Relaxed, Ordering::Relaxed);
+        let _ =
+            self.removed_at.compare_exchange(IN_USE, last, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The last configuration that has it, where it is not the running one.
@@ -354,9 +355,7 @@ impl Guard<'_> {
             Some(selected.peer)
         } else {
             let range = generation.levels().nth(selected.level).unwrap_or_default();
-            range
-                .clone()
-                .find(|&index| ptr::eq(generation.peers()[index].server, selected.server))
+            range.clone().find(|&index| ptr::eq(generation.peers()[index].server, selected.server))
         };
         if let Some(index) = index {
             generation.turns(self)[index].penalize();

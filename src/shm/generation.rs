@@ -245,10 +245,7 @@ impl Generation {
         // Guard is the lock of the cluster that the generation belongs to, and it is borrowed for
         // as long as the result lives.
         unsafe {
-            slice::from_raw_parts_mut(
-                UnsafeCell::raw_get(self.turns),
-                self.peers_length as usize,
-            )
+            slice::from_raw_parts_mut(UnsafeCell::raw_get(self.turns), self.peers_length as usize)
         }
     }
 

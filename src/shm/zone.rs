@@ -207,8 +207,7 @@ impl Root {
     /// Takes a slot for a worker. `process` is its id, `number` its number, `now` in monotonic
     /// milliseconds. `None`: there is no free one.
     pub fn claim_slot(&self, process: u32, number: u32, now: u64) -> Option<&'static Slot> {
-        Slot::list(&self.slots)
-            .find(|slot| slot.claim(process, number, self.configuration(), now))
+        Slot::list(&self.slots).find(|slot| slot.claim(process, number, self.configuration(), now))
     }
 
     /// The workers of the running configuration that have a slot, dead or alive.

@@ -222,8 +222,7 @@ impl Loop {
         };
         let thresholds = Thresholds { fails: target.check.fails, passes: target.check.passes };
         let (now, seconds) = (process::now(), process::seconds());
-        let observation =
-            target.cluster.observe(target.server, failure, thresholds, now, seconds);
+        let observation = target.cluster.observe(target.server, failure, thresholds, now, seconds);
         self.root.set_checked_at(seconds);
         self.root.checker_beat(now);
         target.report(&observation, failure);

@@ -175,9 +175,7 @@ impl Configuration {
         }
         if let Some(cycle) = self.cycle.get() {
             // SAFETY: zones are initialised when the whole configuration was read.
-            root.reserve_slots(&slab, unsafe {
-                process::configured_workers(cycle.as_ptr())
-            })?;
+            root.reserve_slots(&slab, unsafe { process::configured_workers(cycle.as_ptr()) })?;
         }
         self.root.set(Some(root));
         Ok(())

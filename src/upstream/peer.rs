@@ -124,9 +124,9 @@ impl<S: Subsystem> Tries<S> {
 
     fn remember(&mut self, selected: &Selected, once_more: bool) {
         let once_more = once_more
-            && !self
-                .tried()
-                .any(|tried| tried.level == selected.level && ptr::eq(tried.server, selected.server));
+            && !self.tried().any(|tried| {
+                tried.level == selected.level && ptr::eq(tried.server, selected.server)
+            });
         // SAFETY: the pool is that of the request.
         unsafe {
             let tried = ngx_palloc(self.pool, size_of::<Tried>()).cast::<Tried>();

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 
 use ngx::ffi::{
-    ngx_int_t, ngx_peer_connection_t, ngx_ssl_get_session, ngx_ssl_set_session, SSL_SESSION,
-    SSL_SESSION_free, NGX_ERROR, NGX_OK,
+    ngx_int_t, ngx_peer_connection_t, ngx_ssl_get_session, ngx_ssl_set_session, SSL_SESSION_free,
+    NGX_ERROR, NGX_OK, SSL_SESSION,
 };
 
 use super::peer::Tries;

@@ -31,8 +31,11 @@ impl Turn {
     /// A peer that was recovering goes on recovering, one that was whole stays whole.
     pub fn carried_to(&self, weight: u32) -> Self {
         let whole = Self::new(weight);
-        let effective =
-            if self.effective < self.weight { self.effective.min(whole.weight) } else { whole.weight };
+        let effective = if self.effective < self.weight {
+            self.effective.min(whole.weight)
+        } else {
+            whole.weight
+        };
         Self { current: self.current, effective, ..whole }
     }
 
