@@ -3,10 +3,7 @@
 //!
 //! cargo passes the `DEP_NGINX_*` variables only while nginx-sys is a direct dependency with the
 //! glue compiled in; without them (plain `cargo test`) every `cfg` below is merely unset.
-#![allow(
-    clippy::disallowed_macros,
-    reason = "a build script speaks to cargo on stdout"
-)]
+#![allow(clippy::disallowed_macros, reason = "a build script speaks to cargo on stdout")]
 
 use std::env;
 
@@ -41,21 +38,14 @@ fn list(name: &str, variable: &str) {
     println!("cargo::rustc-check-cfg=cfg({name}, values({known}))");
 
     let found = env::var(variable).unwrap_or_default();
-    for word in found
-        .split(',')
-        .map(str::trim)
-        .filter(|word| !word.is_empty())
-    {
+    for word in found.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         println!("cargo::rustc-cfg={name}=\"{word}\"");
     }
 }
 
 fn abilities() {
     let version: u64 = match env::var("DEP_NGINX_VERSION_NUMBER") {
-        Ok(number) => number
-            .trim()
-            .parse()
-            .expect("DEP_NGINX_VERSION_NUMBER is a number"),
+        Ok(number) => number.trim().parse().expect("DEP_NGINX_VERSION_NUMBER is a number"),
         Err(_) => 0,
     };
     for (name, since) in SINCE {

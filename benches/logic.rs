@@ -1,5 +1,7 @@
 //! The pure parts that are on the path of requests and checks.
 
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
 use std::hint::black_box;
 
 use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion};

@@ -146,6 +146,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "threads stand for processes here")]
     fn one_owner_at_a_time() {
         set_own_id(std::process::id());
         let counter = lock_api::Mutex::<OwnerLock, u64>::new(0);
