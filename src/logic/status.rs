@@ -21,6 +21,19 @@ pub struct Status {
     pub shd_config_version: u64,
     /// Each worker of the running configuration, and whether it gives signs of life.
     pub workers: Vec<(u32, bool)>,
+    /// How full the zone is; `None`: there is none.
+    pub zone: Option<Usage>,
+}
+
+/// How full the zone is.
+#[derive(Debug, Serialize)]
+pub struct Usage {
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: usize,
+    /// How many of them are free, counting whole pages only.
+    pub free: usize,
 }
 
 /// One cluster.
@@ -83,6 +96,7 @@ impl Status {
         start_time: None,
         shd_config_version: 0,
         workers: Vec::new(),
+        zone: None,
     };
 }
 
@@ -122,6 +136,7 @@ impl Serialize for Status {
         map.serialize_entry("conf_hash", &None::<String>)?;
         map.serialize_entry("shd_config_version", &self.shd_config_version)?;
         map.serialize_entry("config_timer", &Workers(&self.workers))?;
+        map.serialize_entry("zone", &self.zone)?;
         map.end()
     }
 }
@@ -215,6 +230,7 @@ mod tests {
             start_time: Some(now.clone()),
             shd_config_version: 0,
             workers: vec![(0, true), (1, false)],
+            zone: Some(Usage { name: "checkups".to_owned(), size: 65536, free: 4096 }),
         };
         let expected = concat!(
             r#"{"cls:api":[[{"server":"api:127.0.0.1:1","status":"ok","fail_num":0,"#,
@@ -224,7 +240,8 @@ mod tests {
             r#""fail_timeout":10}],[{"server":"api:127.0.0.1:3","status":"unchecked","weight":10,"#,
             r#""max_fails":3,"fail_timeout":10}]],"cls:off":[{}],"last_check_time":null,"#,
             r#""checkup_timer_alive":true,"start_time":"2026-01-02 03:04:05","conf_hash":null,"#,
-            r#""shd_config_version":0,"config_timer":{"worker-0":"alive","worker-1":"dead"}}"#
+            r#""shd_config_version":0,"config_timer":{"worker-0":"alive","worker-1":"dead"},"#,
+            r#""zone":{"name":"checkups","size":65536,"free":4096}}"#
         );
         assert_eq!(serde_json::to_string(&status).unwrap(), expected);
     }

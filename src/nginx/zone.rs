@@ -92,6 +92,12 @@ impl LockedSlab {
         Some(Self { pool })
     }
 
+    /// How many bytes are free, counting whole pages only.
+    pub fn free_bytes(&self) -> usize {
+        // SAFETY: mapped and locked; nginx sets the size of a page at its start.
+        unsafe { self.pool.as_ref().pfree * std::ptr::addr_of!(ngx::ffi::ngx_pagesize).read() }
+    }
+
     /// What was stored by [`set_root`](Self::set_root); null before.
     pub fn root(&self) -> *mut c_void {
         // SAFETY: mapped, as `lock` was told.

@@ -1,4 +1,11 @@
-//! A cluster: the generation that is in use, and what is decided over all its servers.
+//! A cluster: the rotation that is in use, and what is decided over all its servers.
+//!
+//! There are two ways to pick a server. As long as nothing is unusual, a worker takes the next turn
+//! of the rotation: one atomic addition, whatever the number of servers. While the rotation is
+//! disturbed - a server recovers from failures or is left alone for them, is at its limit of
+//! connections, or was tried by the request already - the classic scan picks, under the lock of the
+//! cluster. It takes over at the place where the rotation is, and hands back there when all is as
+//! usual again.
 
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
@@ -7,11 +14,15 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use lock_api::{Mutex, MutexGuard};
 
+use super::epoch::Visit;
 use super::generation::{Generation, Peer};
 use super::lock::OwnerLock;
+use super::rotation::Rotation;
 use super::server::Server;
+use super::worker::Slot;
 use super::{Full, Slab};
-use crate::logic::balance::round_robin;
+use crate::logic::balance::round_robin::{self, Turn};
+use crate::logic::balance::sequence;
 use crate::logic::health::{Health, Thresholds};
 use crate::logic::status::State;
 
@@ -20,9 +31,9 @@ use crate::logic::status::State;
 pub struct Cluster {
     lock: Mutex<OwnerLock, ()>,
     next: AtomicPtr<Cluster>,
-    current: AtomicPtr<Generation>,
+    current: AtomicPtr<Rotation>,
     /// What the configuration that is being read makes of it; only the master looks at it.
-    prepared: AtomicPtr<Generation>,
+    prepared: AtomicPtr<Rotation>,
     /// The last configuration that has it; [`IN_USE`]: the running one has.
     removed_at: AtomicU64,
     /// Whether every server in use has failed its checks.
@@ -45,15 +56,28 @@ pub struct Guard<'a> {
 pub struct Selected {
     /// The server.
     pub server: &'static Server,
-    /// The number of its level.
-    pub level: usize,
-    /// How many servers could have been selected, up to the number asked for; at least 1.
-    pub choices: usize,
-    max_fails: u32,
-    fail_timeout: u64,
-    peer: usize,
     /// For comparison only: it may have been freed since.
     generation: *const Generation,
+    peer: u32,
+    level: u32,
+    /// How many servers could have been selected, this one among them: at least 1, and exact up to
+    /// the number asked for.
+    pub choices: u32,
+}
+
+impl Selected {
+    /// The number of the level of the server.
+    pub fn level(&self) -> usize {
+        self.level as usize
+    }
+}
+
+/// What the classic way has picked.
+struct Picked {
+    level: usize,
+    index: usize,
+    /// Whether all peers that take turns could be picked, each with its whole weight.
+    as_usual: bool,
 }
 
 /// How a try ended.
@@ -137,78 +161,72 @@ impl Cluster {
         self.all_failed.load(Ordering::Relaxed)
     }
 
-    /// Selects the next server for a request, in the levels' order.
+    /// Selects the next server for a request, in the levels' order, within a visit of the worker.
     ///
-    /// `tried` tells whether the request may not go to a server of a level (by its number) again;
-    /// `now` is in monotonic milliseconds; the other choices are counted up to `most`. The caller
-    /// gives what it gets to [`release`](Self::release) in the end.
+    /// `tried` are the servers that the request went to, each with the number of its level; `now`
+    /// is in monotonic milliseconds; the scan counts the choices up to `most`. The caller gives
+    /// what it gets to [`release`](Self::release) in the end, and the record of the server is pinned
+    /// until the caller gives it to [`unpin`](Self::unpin) after that.
+    #[inline]
     pub fn select(
         &self,
-        tried: impl Fn(usize, &Server) -> bool,
+        slot: &Slot,
+        _visit: &Visit<'_>,
+        tried: &impl Tried,
         now: u64,
         most: usize,
     ) -> Option<Selected> {
-        let mut guard = self.lock();
-        let generation = guard.generation()?;
-        let peers = generation.peers();
-        let all_failed = self.all_failed();
-        let eligible = |level: usize, peer: &Peer| {
-            !peer.down
-                && is_usable(peer.server, all_failed, now)
-                && (peer.max_conns == 0 || peer.server.connections() < peer.max_conns)
-                && !tried(level, peer.server)
-        };
-
-        let mut picked = None;
-        let mut choices = 0;
-        for (level, range) in generation.levels().enumerate() {
-            let start = range.start;
-            if picked.is_none() {
-                let turns = &mut generation.turns(&mut guard)[range.clone()];
-                picked = round_robin::pick(turns, |index| eligible(level, &peers[start + index]))
-                    .map(|index| (level, start + index));
-            }
-            if picked.is_some() {
-                let level_peers = &peers[range];
-                choices += level_peers
-                    .iter()
-                    .enumerate()
-                    .filter(|(index, peer)| {
-                        eligible(level, peer)
-                            && !(peer.repeated
-                                && level_peers[..*index].iter().any(|earlier| {
-                                    ptr::eq(earlier.server, peer.server) && eligible(level, earlier)
-                                }))
-                    })
-                    .take(most.saturating_sub(choices))
-                    .count();
-                if choices >= most {
-                    break;
-                }
+        // SAFETY: null, or a rotation that is not freed during the visit.
+        let rotation = unsafe { self.current().as_ref() }?;
+        if !rotation.is_disturbed() && tried.is_empty() {
+            let generation = rotation.generation();
+            let index = rotation.turn();
+            let peer = &generation.peers()[index];
+            if self.begin(slot, peer) {
+                return Some(Selected {
+                    server: peer.server,
+                    generation,
+                    peer: index as u32,
+                    level: rotation.level() as u32,
+                    choices: rotation.choices(),
+                });
             }
         }
+        self.lock().scan(slot, tried, now, most)
+    }
 
-        let (level, index) = picked?;
-        let peer = &peers[index];
-        peer.server.connect();
-        Some(Selected {
-            server: peer.server,
-            level,
-            choices: choices.max(1),
-            max_fails: peer.max_fails,
-            fail_timeout: peer.fail_timeout,
-            peer: index,
-            generation,
-        })
+    /// A request of the worker comes to a server whose turn it is, unless that has no room for it.
+    #[inline]
+    fn begin(&self, slot: &Slot, peer: &Peer) -> bool {
+        if peer.max_conns == 0 {
+            return peer.server.begin(slot, 0);
+        }
+        self.begin_within(slot, peer)
+    }
+
+    #[cold]
+    fn begin_within(&self, slot: &Slot, peer: &Peer) -> bool {
+        let came = peer.server.begin(slot, peer.max_conns);
+        if peer.is_full() {
+            // Only the scan knows how many servers are left to choose from now.
+            self.lock().disturb();
+        }
+        came
     }
 
     /// Takes in how the try on a selected server ended, at `now` in monotonic milliseconds.
     ///
     /// Returns that the server is left alone from now on, where its failures have become enough for
     /// that. The last working server of a cluster never is.
-    pub fn release(&self, selected: &Selected, outcome: Outcome, now: u64) -> Option<Ejected> {
+    pub fn release(
+        &self,
+        slot: &Slot,
+        selected: &Selected,
+        outcome: Outcome,
+        now: u64,
+    ) -> Option<Ejected> {
         let server = selected.server;
-        server.disconnect();
+        server.end(slot);
         match outcome {
             Outcome::Unknown => None,
             Outcome::Success => {
@@ -219,19 +237,29 @@ impl Cluster {
             }
             Outcome::Failure => {
                 let mut guard = self.lock();
-                guard.penalize(selected);
+                // One that was removed meanwhile is of no interest any more.
+                let peer = guard.penalize(selected)?;
                 if server.is_ejected(now) {
                     return None;
                 }
-                let Selected { max_fails, fail_timeout, .. } = *selected;
+                let Peer { max_fails, fail_timeout, .. } = *peer;
                 if !server.add_failure(&mut guard, now, max_fails, fail_timeout)
                     || !guard.works_without(server, now)
                 {
                     return None;
                 }
+                guard.disturb();
                 server.eject(now + fail_timeout);
                 Some(Ejected { failures: max_fails, milliseconds: fail_timeout })
             }
+        }
+    }
+
+    /// The caller of [`select`](Self::select) no longer refers to the record of the server.
+    #[inline]
+    pub fn unpin(slot: &Slot, server: &Server) {
+        if let Some(own) = server.uses().of(slot.index()) {
+            own.unpin();
         }
     }
 
@@ -276,28 +304,37 @@ impl Cluster {
         &self.next
     }
 
-    pub(super) fn current(&self) -> *mut Generation {
+    #[inline]
+    pub(super) fn current(&self) -> *mut Rotation {
         self.current.load(Ordering::Acquire)
     }
 
-    pub(super) fn prepared(&self) -> &AtomicPtr<Generation> {
+    pub(super) fn prepared(&self) -> &AtomicPtr<Rotation> {
         &self.prepared
     }
 
-    /// Takes the prepared generation into use. Returns the one before, which may be null.
-    pub(super) fn publish(&self) -> *mut Generation {
+    /// Takes a rotation into use: that of a new generation, or of the same one by another state of
+    /// health. Returns the one before, which may be null. The caller holds the slab.
+    ///
+    /// # Safety
+    /// The rotation was made in the same zone, and is not in use yet.
+    pub(super) unsafe fn publish(&self, rotation: *mut Rotation) -> *mut Rotation {
         let mut guard = self.lock();
-        let prepared = self.prepared.swap(ptr::null_mut(), Ordering::Relaxed);
         let before = self.current();
-        // SAFETY: both are null or generations of this cluster, which nobody frees yet.
-        let (new, old) = unsafe { (prepared.as_ref(), before.as_ref()) };
-        if let Some(new) = new {
-            if let Some(old) = old {
-                new.carry_turns(old, &mut guard);
+        // SAFETY: the first is the caller's; the second is null, or not freed yet, as only who holds
+        // the slab frees it.
+        let (new, old) = unsafe { (&*rotation, before.as_ref()) };
+        let generation = new.generation();
+        if let Some(old) = old {
+            new.go_on_from(old);
+            if !ptr::eq(generation, old.generation()) {
+                generation.carry_turns(old.generation(), &mut guard);
             }
-            new.adopt_servers(&mut guard);
         }
-        self.current.store(prepared, Ordering::Release);
+        if old.is_none_or(|old| !ptr::eq(generation, old.generation())) {
+            generation.adopt_servers(&mut guard);
+        }
+        self.current.store(rotation, Ordering::Release);
         self.removed_at.store(IN_USE, Ordering::Relaxed);
         guard.update_all_failed();
         before
@@ -314,17 +351,25 @@ impl Cluster {
         Some(self.removed_at.load(Ordering::Relaxed)).filter(|&at| at != IN_USE)
     }
 
-    /// Takes over what is known of the same cluster in another zone, into the prepared generation.
-    pub(super) fn copy_from(&self, other: &Self) {
+    /// Takes over what is known of the servers of the same cluster in another zone, into a
+    /// generation that is not in use yet.
+    pub(super) fn copy_servers(&self, generation: &Generation, other: &Self) {
         let mut guard = self.lock();
         let mut theirs = other.lock();
-        // SAFETY: it was prepared by this process, and nobody else knows of it.
-        let prepared = unsafe { self.prepared.load(Ordering::Relaxed).as_ref() };
-        if let (Some(prepared), Some(before)) = (prepared, theirs.generation()) {
-            prepared.copy_servers(before, &mut guard, &mut theirs);
-            prepared.carry_turns(before, &mut theirs);
+        if let Some(before) = theirs.generation() {
+            generation.copy_servers(before, &mut guard, &mut theirs);
+            generation.carry_turns(before, &mut theirs);
         }
     }
+}
+
+/// The servers that a request went to and may not go to again.
+pub trait Tried {
+    /// Whether there are none.
+    fn is_empty(&self) -> bool;
+
+    /// Whether this server is among them, for the level of this number.
+    fn contains(&self, level: usize, server: &Server) -> bool;
 }
 
 /// Whether requests may go to a server, as far as its health is concerned.
@@ -333,33 +378,150 @@ fn is_usable(server: &Server, all_failed: bool, now: u64) -> bool {
 }
 
 impl Guard<'_> {
+    /// The rotation that is in use.
+    pub(super) fn rotation(&self) -> Option<&'static Rotation> {
+        // SAFETY: whoever replaces it needs the lock, and frees it only when no worker is left that
+        // may have found it; 'static stands for that.
+        unsafe { self.cluster.current().as_ref() }
+    }
+
     /// The generation that is in use.
     pub fn generation(&self) -> Option<&'static Generation> {
-        // SAFETY: it is freed only after a later one was published and every worker is gone that
-        // may have seen it; 'static stands for that.
-        unsafe { self.cluster.current().as_ref() }
+        self.rotation().map(Rotation::generation)
     }
 
     /// Puts right what a process left half done when it died with the lock.
     #[cold]
     fn repair(&mut self) {
-        if let Some(generation) = self.generation() {
-            generation.turns(self).iter_mut().for_each(round_robin::Turn::rewind);
+        if let Some(rotation) = self.rotation() {
+            for turn in rotation.generation().turns(self) {
+                turn.set_current(0);
+            }
+            rotation.set_disturbed(true);
         }
         self.update_all_failed();
     }
 
-    fn penalize(&mut self, selected: &Selected) {
-        let Some(generation) = self.generation() else { return };
-        let index = if ptr::eq(generation, selected.generation) {
-            Some(selected.peer)
-        } else {
-            let range = generation.levels().nth(selected.level).unwrap_or_default();
-            range.clone().find(|&index| ptr::eq(generation.peers()[index].server, selected.server))
-        };
-        if let Some(index) = index {
-            generation.turns(self)[index].penalize();
+    /// Has the scan pick from now on. It starts at the place where the rotation is.
+    fn disturb(&mut self) {
+        let Some(rotation) = self.rotation() else { return };
+        if rotation.is_disturbed() {
+            return;
         }
+        let (members, weights, order) = rotation.by_member();
+        let position = rotation.position();
+        let turns = &mut rotation.generation().turns(self)[rotation.start()..];
+        sequence::current_weights(&weights, &order, position, |member, current| {
+            turns[usize::from(members[member])].set_current(current);
+        });
+        rotation.begin_scan();
+    }
+
+    /// The order no longer fits the health of the servers: the scan picks for good.
+    pub(super) fn give_up_order(&mut self) {
+        self.disturb();
+        if let Some(rotation) = self.rotation() {
+            rotation.give_up_order();
+        }
+    }
+
+    /// The classic way to pick a server; see [`Cluster::select`].
+    #[cold]
+    fn scan(&mut self, slot: &Slot, tried: &impl Tried, now: u64, most: usize) -> Option<Selected> {
+        self.disturb();
+        let rotation = self.rotation()?;
+        let generation = rotation.generation();
+        let peers = generation.peers();
+        let all_failed = self.cluster.all_failed();
+        let eligible = |level: usize, peer: &Peer| {
+            !peer.down
+                && is_usable(peer.server, all_failed, now)
+                && !peer.is_full()
+                && !tried.contains(level, peer.server)
+        };
+
+        // A worker that takes turns may take the last connection of the server that is picked here:
+        // then that one is full, and another is picked.
+        let attempts = peers.len() + 1;
+        let (picked, choices) = (0..attempts).find_map(|_| {
+            let Some(picked) = self.pick(rotation, eligible) else { return Some(None) };
+            let choices = generation.count(picked.level, eligible, most);
+            let peer = &peers[picked.index];
+            peer.server.begin(slot, peer.max_conns).then_some(Some((picked, choices)))
+        })??;
+
+        if picked.as_usual {
+            let locate = || self.locate(rotation);
+            let agreed = rotation.agree(picked.index - rotation.start(), locate);
+            rotation.set_disturbed(!agreed || !self.is_calm(rotation, now));
+        } else {
+            rotation.depart();
+        }
+        Some(Selected {
+            server: peers[picked.index].server,
+            generation,
+            peer: picked.index as u32,
+            level: picked.level as u32,
+            choices: choices.max(1) as u32,
+        })
+    }
+
+    /// One turn of the first level that has an eligible peer.
+    fn pick(
+        &mut self,
+        rotation: &Rotation,
+        eligible: impl Fn(usize, &Peer) -> bool,
+    ) -> Option<Picked> {
+        let generation = rotation.generation();
+        generation.levels().enumerate().find_map(|(level, range)| {
+            let peers = &generation.peers()[range.clone()];
+            let turns = &mut generation.turns(self)[range.clone()];
+            let recovering = turns.iter().any(Turn::is_recovering);
+            let mut found = 0;
+            let index = round_robin::pick(turns, |index| {
+                let eligible = eligible(level, &peers[index]);
+                found += usize::from(eligible);
+                eligible
+            })?;
+            let as_usual = level == rotation.level() && found == rotation.members() && !recovering;
+            Some(Picked { level, index: range.start + index, as_usual })
+        })
+    }
+
+    /// Where in the order the scan is.
+    fn locate(&mut self, rotation: &Rotation) -> Option<(usize, bool)> {
+        let (members, weights, order) = rotation.by_member();
+        let turns = &rotation.generation().turns(self)[rotation.start()..];
+        let current: Vec<i64> =
+            members.iter().map(|&index| turns[usize::from(index)].current()).collect();
+        sequence::locate(&weights, &order, &current)
+    }
+
+    /// Whether nothing is unusual, as far as the rotation is concerned.
+    fn is_calm(&mut self, rotation: &Rotation, now: u64) -> bool {
+        let generation = rotation.generation();
+        let range = generation.levels().nth(rotation.level()).unwrap_or_default();
+        !generation.turns(self)[range].iter().any(Turn::is_recovering)
+            && !generation
+                .peers()
+                .iter()
+                .any(|peer| !peer.down && (peer.server.is_ejected(now) || peer.is_full()))
+    }
+
+    /// Halves the share of a server. `None` where the cluster does not have it any more.
+    fn penalize(&mut self, selected: &Selected) -> Option<&'static Peer> {
+        let generation = self.generation()?;
+        let peers = generation.peers();
+        let index = if ptr::eq(generation, selected.generation) {
+            selected.peer as usize
+        } else {
+            let mut range = generation.levels().nth(selected.level())?;
+            range.find(|&index| ptr::eq(peers[index].server, selected.server))?
+        };
+        self.disturb();
+        self.rotation()?.depart();
+        generation.turns(self)[index].penalize();
+        Some(&peers[index])
     }
 
     /// The server works again: nothing of its failures is held against it.
@@ -385,10 +547,7 @@ impl Guard<'_> {
     }
 
     fn update_all_failed(&mut self) -> bool {
-        let all_failed = self.generation().is_some_and(|generation| {
-            let mut servers = generation.servers_in_use().peekable();
-            servers.peek().is_some() && servers.all(|server| server.health() == Health::Failed)
-        });
+        let all_failed = self.generation().is_some_and(Generation::have_all_failed);
         self.cluster.all_failed.store(all_failed, Ordering::Relaxed);
         all_failed
     }

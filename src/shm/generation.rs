@@ -2,16 +2,16 @@
 
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use super::cluster::Guard;
+use super::retired::{Kind, Link};
 use super::server::Server;
 use super::{Full, Slab};
 use crate::logic::balance::round_robin::Turn;
-use crate::logic::health::Record;
+use crate::logic::health::{Health, Record};
 
 /// What is to be in a generation: its levels, each with its peers.
 pub type Plan<'a> = [Vec<PeerPlan<'a>>];
@@ -48,6 +48,8 @@ pub struct Peer {
     pub max_fails: u32,
     /// See [`crate::logic::settings::Server::max_conns`].
     pub max_conns: u32,
+    /// See [`crate::logic::settings::Server::weight`].
+    pub weight: u32,
     /// See [`crate::logic::settings::Server::down`].
     pub down: bool,
     /// Whether it is checked.
@@ -58,14 +60,20 @@ pub struct Peer {
     origin: u32,
 }
 
+impl Peer {
+    /// Whether as many requests are at work on the server as may be.
+    pub(super) fn is_full(&self) -> bool {
+        self.max_conns != 0 && self.server.uses().connections() >= self.max_conns
+    }
+}
+
 /// The servers of a cluster by one configuration. But for the turns and the links nothing in it
 /// ever changes.
 #[repr(C)]
 pub struct Generation {
-    /// The next of the generations that wait to be freed.
-    next_retired: AtomicPtr<Generation>,
-    /// The last configuration whose workers may use it.
-    retired_at: AtomicU64,
+    pub(super) link: Link,
+    /// The number of the generation, of all that were made in the zone.
+    pub(super) version: u64,
     peers: *const Peer,
     turns: *const UnsafeCell<Turn>,
     /// For each level, the number of the peers in it and before it.
@@ -99,6 +107,7 @@ impl Generation {
         plan: &Plan<'_>,
         before: Option<&Self>,
         same_zone: bool,
+        slots: usize,
     ) -> Result<*mut Self, Full> {
         let count = plan.iter().map(Vec::len).sum();
         let layouts = Self::layouts(count, plan.len()).map_err(|_| Full)?;
@@ -127,8 +136,8 @@ impl Generation {
             let turns = memory.add(layouts.turns).cast::<UnsafeCell<Turn>>();
             let level_ends = memory.add(layouts.level_ends).cast::<u32>();
             generation.write(Self {
-                next_retired: AtomicPtr::new(ptr::null_mut()),
-                retired_at: AtomicU64::new(0),
+                link: Link::new(Kind::Generation),
+                version: 0,
                 peers: peers.as_ptr(),
                 turns: turns.as_ptr(),
                 level_ends: level_ends.as_ptr(),
@@ -143,8 +152,9 @@ impl Generation {
                     let server = match known.get(peer_plan.address) {
                         Some(server) => *server,
                         None => {
-                            let created = Server::create(slab, peer_plan.address, peer_plan.name);
-                            let Some(server) = created else {
+                            let (address, name) = (peer_plan.address, peer_plan.name);
+                            let created = Server::create(slab, address, name, slots);
+                            let Ok(server) = created else {
                                 (*generation.as_ptr()).peers_length = index as u32;
                                 Self::discard(slab, generation.as_ptr());
                                 return Err(Full);
@@ -153,6 +163,7 @@ impl Generation {
                             server
                         }
                     };
+                    server.reserve();
                     let nth = seen.entry(peer_plan.address).or_default();
                     let origin = origins.get(&(level, peer_plan.address, *nth));
                     peers.add(index).write(Peer {
@@ -160,6 +171,7 @@ impl Generation {
                         fail_timeout: peer_plan.fail_timeout,
                         max_fails: peer_plan.max_fails,
                         max_conns: peer_plan.max_conns,
+                        weight: peer_plan.weight.max(1),
                         down: peer_plan.down,
                         checked: peer_plan.checked,
                         repeated: *nth > 0,
@@ -181,40 +193,61 @@ impl Generation {
     /// # Safety
     /// `generation` came from `create`, and no other process knows of it.
     pub(super) unsafe fn discard(slab: &impl Slab, generation: *mut Self) {
-        // SAFETY: the servers made for it have no last generation. Nobody knows of them either.
-        unsafe { Self::free_with(slab, generation, ptr::null_mut()) }
+        // SAFETY: it is valid until it is freed. Nobody knows of the servers made for it either.
+        unsafe {
+            (*generation).give_up_servers();
+            let servers: HashSet<*const Server> =
+                (*generation).peers().iter().map(|peer| ptr::from_ref(peer.server)).collect();
+            for server in servers {
+                if !(*server).is_adopted() {
+                    Server::free(slab, &*server);
+                }
+            }
+            Self::free(slab, generation);
+        }
     }
 
-    /// Frees a generation that is no longer in use, and the servers that no later one has.
+    /// Frees a generation, but not its servers.
     ///
     /// # Safety
-    /// `generation` came from `create` and was taken into use; nobody uses it any more, nor the
-    /// servers that it was the last to have.
+    /// `generation` came from `create`, and nobody uses it any more.
     pub(super) unsafe fn free(slab: &impl Slab, generation: *mut Self) {
         // SAFETY: as the caller says.
-        unsafe { Self::free_with(slab, generation, generation) }
+        unsafe { slab.free(NonNull::new_unchecked(generation).cast()) }
     }
 
-    /// # Safety
-    /// `generation` came from `create`; nobody uses it or the servers whose last generation is
-    /// `last` any more.
-    unsafe fn free_with(slab: &impl Slab, generation: *mut Self, last: *mut Self) {
-        // SAFETY: it is valid until it is freed below. A server may be that of several peers: it is
-        // freed once, with its address taken before.
-        unsafe {
-            let mut doomed: Vec<&'static Server> = (*generation)
-                .peers()
-                .iter()
-                .map(|peer| peer.server)
-                .filter(|server| server.last_generation() == last)
-                .collect();
-            doomed.sort_unstable_by_key(|server| ptr::from_ref(*server));
-            doomed.dedup_by_key(|server| ptr::from_ref(*server));
-            for server in doomed {
-                Server::free(slab, server);
-            }
-            slab.free(NonNull::new_unchecked(generation).cast());
+    /// The servers are no longer kept for a generation that may be taken into use.
+    pub(super) fn give_up_servers(&self) {
+        for peer in self.peers() {
+            peer.server.give_up();
         }
+    }
+
+    /// The servers that `other` does not have, each once.
+    pub(super) fn servers_not_in<'a>(
+        &'a self,
+        other: Option<&Self>,
+    ) -> impl Iterator<Item = &'static Server> + 'a {
+        let mut known: HashSet<*const Server> = other
+            .into_iter()
+            .flat_map(Self::peers)
+            .map(|peer| ptr::from_ref(peer.server))
+            .collect();
+        self.peers()
+            .iter()
+            .map(|peer| peer.server)
+            .filter(move |server| known.insert(ptr::from_ref(*server)))
+    }
+
+    /// Whether every server in use has failed its checks.
+    pub(super) fn have_all_failed(&self) -> bool {
+        let mut servers = self.servers_in_use().peekable();
+        servers.peek().is_some() && servers.all(|server| server.health() == Health::Failed)
+    }
+
+    /// The number of the generation: no two in the zone have the same.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// All peers, level by level.
@@ -249,9 +282,28 @@ impl Generation {
         }
     }
 
-    /// The weight of a peer, by its index.
-    pub fn weight(&self, index: usize, guard: &mut Guard<'_>) -> u32 {
-        self.turns(guard)[index].weight()
+    /// How many servers are eligible in this level and those behind it, exact up to `most`. Servers
+    /// of equal address count once in a level.
+    pub(super) fn count(
+        &self,
+        first: usize,
+        eligible: impl Fn(usize, &Peer) -> bool,
+        most: usize,
+    ) -> usize {
+        self.levels()
+            .enumerate()
+            .skip(first)
+            .flat_map(|(level, range)| range.clone().map(move |index| (level, range.start, index)))
+            .filter(|&(level, start, index)| {
+                let peer = &self.peers()[index];
+                let earlier = if peer.repeated { &self.peers()[start..index] } else { &[] };
+                eligible(level, peer)
+                    && !earlier.iter().any(|earlier| {
+                        ptr::eq(earlier.server, peer.server) && eligible(level, earlier)
+                    })
+            })
+            .take(most)
+            .count()
     }
 
     /// The servers that are in use: those of the peers that are not `down`.
@@ -288,7 +340,7 @@ impl Generation {
     /// Makes this the generation that its servers belong to, and has them checked as it says.
     pub(super) fn adopt_servers(&self, guard: &mut Guard<'_>) {
         for peer in self.peers() {
-            peer.server.set_last_generation(ptr::from_ref(self).cast_mut());
+            peer.server.adopt();
             peer.server.set_checked(false);
         }
         for peer in self.peers().iter().filter(|peer| peer.checked) {
@@ -299,18 +351,5 @@ impl Generation {
             peer.server.set_changed_at(0);
             peer.server.set_message(guard, "");
         }
-    }
-
-    pub(super) fn retire(&self, at: u64, next: *mut Self) {
-        self.retired_at.store(at, Ordering::Relaxed);
-        self.next_retired.store(next, Ordering::Release);
-    }
-
-    pub(super) fn retired_at(&self) -> u64 {
-        self.retired_at.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn next_retired(&self) -> &AtomicPtr<Self> {
-        &self.next_retired
     }
 }

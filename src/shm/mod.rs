@@ -15,9 +15,13 @@
 //!   ([`zone::Root::sweep`]).
 
 pub mod cluster;
+pub mod epoch;
 pub mod generation;
 pub mod lock;
+pub mod retired;
+pub mod rotation;
 pub mod server;
+pub mod uses;
 pub mod worker;
 pub mod zone;
 

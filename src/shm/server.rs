@@ -2,15 +2,15 @@
 
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::slice;
-use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering,
-};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicU8, Ordering};
 
 use super::cluster::Guard;
-use super::generation::Generation;
-use super::Slab;
+use super::retired::{Kind, Link};
+use super::uses::Uses;
+use super::worker::Slot;
+use super::{Full, Slab};
 use crate::logic::health::{Health, Record};
 use crate::logic::passive::Failures;
 
@@ -21,6 +21,7 @@ pub const MAX_MESSAGE: usize = 63;
 /// several, share it; so do the configurations before and after a reload.
 #[repr(C)]
 pub struct Server {
+    pub(super) link: Link,
     /// Whether the running configuration has it checked.
     checked: AtomicBool,
     health: AtomicU8,
@@ -28,19 +29,21 @@ pub struct Server {
     passes: AtomicU32,
     /// Whether failures of requests are remembered: a look at this spares most successes the lock.
     failing: AtomicBool,
-    /// Requests at work on it, in all workers.
-    connections: AtomicU32,
     /// When the verdict changed, in seconds since 1970.
     changed_at: AtomicI64,
     /// Until when failed requests keep it out of use, in monotonic milliseconds.
     ejected_until: AtomicU64,
-    /// The last generation that has it: the record is freed with that one. Null: it belongs to a
-    /// generation that is prepared, but not yet taken into use.
-    last_generation: AtomicPtr<Generation>,
+    /// Whether a generation that has it was taken into use.
+    adopted: AtomicBool,
+    /// Prepared generations that have it: until they are taken into use, or thrown away, it is not
+    /// freed.
+    reserved: AtomicU32,
+    uses: Uses,
     guarded: UnsafeCell<Guarded>,
     name: Name,
+    address: *const u8,
     address_length: u32,
-    // The bytes of the socket address and of the name follow.
+    // The uses, the bytes of the socket address and those of the name follow.
 }
 
 /// What only the owner of the lock of the cluster reads and writes.
@@ -58,48 +61,57 @@ pub struct Name {
     bytes: *const u8,
 }
 
-// SAFETY: the name never changes once the record is made; all else is atomic, or reached only
+// SAFETY: the address and the name never change once the record is made; all else is atomic, or reached only
 // through a `Guard` of the cluster's lock.
 unsafe impl Sync for Server {}
 
 impl Server {
-    fn layout(address: &[u8], name: &str) -> Layout {
-        let bytes = address.len() + name.len();
-        // Neither is longer than a path, so that the sum cannot overflow.
-        let size = size_of::<Self>() + bytes;
-        Layout::from_size_align(size, align_of::<Self>()).expect("a small size, aligned")
-    }
-
-    /// Makes the record of a server that nothing is known of. `address` is its socket address.
-    pub(super) fn create(slab: &impl Slab, address: &[u8], name: &str) -> Option<&'static Self> {
-        let memory = slab.allocate(Self::layout(address, name))?;
-        let server = memory.cast::<Self>();
-        // SAFETY: the memory holds a Self and both strings behind it, and nobody else knows of it
-        // yet. It stays until it is freed by `free`, whose caller vouches for no user being left.
+    /// Makes the record of a server that nothing is known of, for as many workers as have `slots`.
+    /// `address` is its socket address.
+    ///
+    /// # Errors
+    /// Where the zone is full.
+    pub(super) fn create(
+        slab: &impl Slab,
+        address: &[u8],
+        name: &str,
+        slots: usize,
+    ) -> Result<&'static Self, Full> {
+        let bytes = Layout::array::<u8>(address.len() + name.len()).map_err(|_| Full)?;
+        let (layout, uses_at) =
+            Layout::new::<Self>().extend(Uses::layout(slots)?).map_err(|_| Full)?;
+        let (layout, address_at) = layout.extend(bytes).map_err(|_| Full)?;
+        let memory = slab.allocate(layout).ok_or(Full)?;
+        // SAFETY: the memory holds all that was laid out, and nobody else knows of it yet. It stays
+        // until it is freed by `free`, whose caller vouches for no user being left.
         unsafe {
-            let address_bytes = server.add(1).cast::<u8>();
+            let server = memory.cast::<Self>();
+            let address_bytes = memory.add(address_at);
             let name_bytes = address_bytes.add(address.len());
             address_bytes.copy_from_nonoverlapping(NonNull::from(address).cast(), address.len());
             name_bytes.copy_from_nonoverlapping(NonNull::from(name).cast(), name.len());
             server.write(Self {
+                link: Link::new(Kind::Server),
                 checked: AtomicBool::new(false),
                 health: AtomicU8::new(Health::Unchecked as u8),
                 fails: AtomicU32::new(0),
                 passes: AtomicU32::new(0),
                 failing: AtomicBool::new(false),
-                connections: AtomicU32::new(0),
                 changed_at: AtomicI64::new(0),
                 ejected_until: AtomicU64::new(0),
-                last_generation: AtomicPtr::new(ptr::null_mut()),
+                adopted: AtomicBool::new(false),
+                reserved: AtomicU32::new(0),
+                uses: Uses::write(memory.add(uses_at).cast(), slots),
                 guarded: UnsafeCell::new(Guarded {
                     failures: Failures::default(),
                     message_length: 0,
                     message: [0; MAX_MESSAGE],
                 }),
                 name: Name { length: name.len(), bytes: name_bytes.as_ptr() },
+                address: address_bytes.as_ptr(),
                 address_length: address.len() as u32,
             });
-            Some(server.as_ref())
+            Ok(server.as_ref())
         }
     }
 
@@ -109,15 +121,16 @@ impl Server {
     /// Nobody uses it any more, in any process.
     pub(super) unsafe fn free(slab: &impl Slab, server: &'static Self) {
         // SAFETY: it came from `create`; the rest is the caller's.
-        unsafe { slab.free(NonNull::from(server).cast()) }
+        unsafe {
+            server.uses.free(slab);
+            slab.free(NonNull::from(server).cast());
+        }
     }
 
     /// The socket address.
     pub fn address(&self) -> &[u8] {
-        // SAFETY: `create` put so many bytes right behind the record.
-        unsafe {
-            slice::from_raw_parts(ptr::from_ref(self).add(1).cast(), self.address_length as usize)
-        }
+        // SAFETY: `create` copied so many bytes there.
+        unsafe { slice::from_raw_parts(self.address, self.address_length as usize) }
     }
 
     /// The address as text.
@@ -180,25 +193,51 @@ impl Server {
         self.ejected_until.store(until, Ordering::Relaxed);
     }
 
-    /// How many requests are at work on it, in all workers.
-    pub fn connections(&self) -> u32 {
-        self.connections.load(Ordering::Relaxed)
+    /// How the workers use it.
+    #[inline]
+    pub fn uses(&self) -> &Uses {
+        &self.uses
     }
 
-    pub(super) fn connect(&self) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
+    /// A request of the worker comes to the server, unless there are `most` there already, and pins
+    /// the record. Whether it came.
+    #[inline]
+    pub(super) fn begin(&self, slot: &Slot, most: u32) -> bool {
+        let Some(own) = self.uses.of(slot.index()) else { return true };
+        let came = self.uses.begin_within(own, most);
+        if came {
+            own.pin();
+        }
+        came
     }
 
-    pub(super) fn disconnect(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+    /// A request of the worker leaves the server; the record stays pinned.
+    #[inline]
+    pub(super) fn end(&self, slot: &Slot) {
+        if let Some(own) = self.uses.of(slot.index()) {
+            own.end();
+        }
     }
 
-    pub(super) fn last_generation(&self) -> *mut Generation {
-        self.last_generation.load(Ordering::Relaxed)
+    pub(super) fn is_adopted(&self) -> bool {
+        self.adopted.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_last_generation(&self, generation: *mut Generation) {
-        self.last_generation.store(generation, Ordering::Relaxed);
+    pub(super) fn adopt(&self) {
+        self.adopted.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn reserve(&self) {
+        self.reserved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn give_up(&self) {
+        self.reserved.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the record may be freed once it is no longer found.
+    pub(super) fn is_unused(&self) -> bool {
+        self.reserved.load(Ordering::Relaxed) == 0 && !self.uses.is_pinned()
     }
 
     fn guarded<'a>(&'a self, _guard: &'a mut Guard<'_>) -> &'a mut Guarded {

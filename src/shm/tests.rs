@@ -1,11 +1,11 @@
 //! The zone as its users see it, on the heap.
 
-use std::cell::RefCell;
-
-use super::cluster::{Cluster, Ejected, Outcome, Selected};
+use super::cluster::{Cluster, Ejected, Outcome, Selected, Tried};
 use super::generation::PeerPlan;
 use super::heap::Heap;
 use super::lock;
+use super::server::Server;
+use super::worker::Slot;
 use super::zone::Root;
 use super::Full;
 use crate::logic::health::{Health, Thresholds};
@@ -29,6 +29,57 @@ fn peer(name: &str, weight: u32) -> PeerPlan<'_> {
 struct Zone {
     heap: Heap,
     root: &'static Root,
+    slot: &'static Slot,
+}
+
+/// The servers that a request went to.
+#[derive(Default)]
+struct Seen(Vec<(usize, String)>);
+
+impl Tried for Seen {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn contains(&self, level: usize, server: &Server) -> bool {
+        self.0.contains(&(level, server.name().to_owned()))
+    }
+}
+
+/// A cluster with the worker that uses it.
+#[derive(Clone, Copy)]
+struct Used {
+    root: &'static Root,
+    slot: &'static Slot,
+    cluster: &'static Cluster,
+}
+
+impl std::ops::Deref for Used {
+    type Target = Cluster;
+    fn deref(&self) -> &Cluster {
+        self.cluster
+    }
+}
+
+impl Used {
+    fn select(&self, tried: &Seen, now: u64, most: usize) -> Option<Selected> {
+        let visit = self.root.visit(self.slot);
+        self.cluster.select(self.slot, &visit, tried, now, most)
+    }
+
+    fn pick(&self, now: u64) -> Option<Selected> {
+        self.select(&Seen::default(), now, usize::MAX)
+    }
+
+    fn release(&self, selected: &Selected, outcome: Outcome, now: u64) -> Option<Ejected> {
+        let ejected = self.cluster.release(self.slot, selected, outcome, now);
+        Cluster::unpin(self.slot, selected.server);
+        ejected
+    }
+
+    fn is_disturbed(&self) -> bool {
+        self.cluster.lock().rotation().unwrap().is_disturbed()
+    }
 }
 
 impl Zone {
@@ -36,15 +87,48 @@ impl Zone {
         lock::set_own_id(std::process::id());
         let heap = Heap::default();
         let root = Root::create(&heap, 1).unwrap();
-        root.reserve_slots(&heap, 2).unwrap();
-        Self { heap, root }
+        root.reserve_slots(&heap, 3).unwrap();
+        let slot = root.claim_slot(std::process::id(), 0, 1).unwrap();
+        Self { heap, root, slot }
     }
 
-    fn with(levels: &[Vec<PeerPlan<'_>>]) -> (Self, &'static Cluster) {
+    fn with(levels: &[Vec<PeerPlan<'_>>]) -> (Self, Used) {
         let zone = Self::new();
         zone.configure(&[("api", levels)]);
-        let cluster = zone.root.cluster("api").unwrap();
-        (zone, cluster)
+        let used = zone.used("api");
+        (zone, used)
+    }
+
+    fn used(&self, name: &str) -> Used {
+        Used { root: self.root, slot: self.slot, cluster: self.root.cluster(name).unwrap() }
+    }
+
+    /// The worker is replaced by one that runs the new configuration.
+    fn renew_worker(&mut self) {
+        self.root.release_slot(self.slot);
+        self.slot = self.root.claim_slot(std::process::id(), 0, 1).unwrap();
+    }
+
+    fn check(
+        &self,
+        cluster: &Cluster,
+        name: &str,
+        failure: Option<&str>,
+    ) -> super::cluster::Observation {
+        let server = cluster
+            .lock()
+            .generation()
+            .unwrap()
+            .peers()
+            .iter()
+            .find(|peer| peer.server.name() == name)
+            .unwrap()
+            .server;
+        let observation = cluster.observe(server, failure, ONCE, 0, 5);
+        if observation.server.is_some() {
+            self.root.refresh(&self.heap, cluster).unwrap();
+        }
+        observation
     }
 
     fn configure(&self, clusters: &[(&str, &[Vec<PeerPlan<'_>>])]) {
@@ -55,14 +139,10 @@ impl Zone {
     }
 }
 
-fn select(cluster: &Cluster) -> Option<Selected> {
-    cluster.select(|_, _| false, 0, usize::MAX)
-}
-
-fn names(cluster: &Cluster, picks: usize) -> String {
+fn names(cluster: Used, picks: usize) -> String {
     (0..picks)
         .map(|_| {
-            let Some(selected) = select(cluster) else { return "-" };
+            let Some(selected) = cluster.pick(0) else { return "-" };
             cluster.release(&selected, Outcome::Success, 0);
             selected.server.name()
         })
@@ -70,32 +150,15 @@ fn names(cluster: &Cluster, picks: usize) -> String {
 }
 
 /// The servers that a request goes to where all fail, without marking any.
-fn tries(cluster: &Cluster) -> String {
-    let tried = RefCell::new(Vec::new());
+fn tries(cluster: Used) -> String {
+    let mut tried = Seen::default();
     let mut names = String::new();
-    while let Some(selected) = cluster.select(
-        |level, server| tried.borrow().contains(&(level, server.name().to_owned())),
-        0,
-        usize::MAX,
-    ) {
+    while let Some(selected) = cluster.select(&tried, 0, usize::MAX) {
         names += &format!("{}{} ", selected.server.name(), selected.choices);
-        tried.borrow_mut().push((selected.level, selected.server.name().to_owned()));
+        tried.0.push((selected.level(), selected.server.name().to_owned()));
         cluster.release(&selected, Outcome::Unknown, 0);
     }
     names
-}
-
-fn check(cluster: &Cluster, name: &str, failure: Option<&str>) -> super::cluster::Observation {
-    let server = cluster
-        .lock()
-        .generation()
-        .unwrap()
-        .peers()
-        .iter()
-        .find(|peer| peer.server.name() == name)
-        .unwrap()
-        .server;
-    cluster.observe(server, failure, ONCE, 0, 5)
 }
 
 #[test]
@@ -111,16 +174,15 @@ fn levels_are_tried_in_order_and_choices_counted() {
         vec![peer("C", 1), peer("A", 1), PeerPlan { down: true, ..peer("D", 1) }],
     ]);
     assert_eq!(tries(cluster), "A4 B3 C2 A1 ");
-    assert_eq!(cluster.select(|_, _| false, 0, 2).unwrap().choices, 2);
-    assert_eq!(cluster.select(|_, _| true, 0, 2).map(|_| ()), None);
+    assert_eq!(cluster.select(&Seen(vec![(7, String::new())]), 0, 2).unwrap().choices, 2);
 }
 
 #[test]
 fn equal_addresses_share_the_record_and_are_tried_once() {
-    let (_zone, cluster) = Zone::with(&[vec![peer("A", 2), peer("B", 1), peer("A", 1)]]);
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 2), peer("B", 1), peer("A", 1)]]);
     assert_eq!(names(cluster, 4), "ABAA");
     assert_eq!(tries(cluster), "A2 B1 ");
-    check(cluster, "A", Some("status 500"));
+    zone.check(&cluster, "A", Some("status 500"));
     assert_eq!(names(cluster, 3), "BBB");
 }
 
@@ -128,19 +190,19 @@ fn equal_addresses_share_the_record_and_are_tried_once() {
 fn max_conns_limits_the_requests_at_work() {
     let limited = PeerPlan { max_conns: 2, ..peer("A", 1) };
     let (_zone, cluster) = Zone::with(&[vec![limited], vec![peer("B", 1)]]);
-    let held: Vec<Selected> = (0..3).map(|_| select(cluster).unwrap()).collect();
+    let held: Vec<Selected> = (0..3).map(|_| cluster.pick(0).unwrap()).collect();
     assert_eq!(held.iter().map(|held| held.server.name()).collect::<String>(), "AAB");
     cluster.release(&held[1], Outcome::Success, 0);
-    assert_eq!(select(cluster).unwrap().server.name(), "A");
+    assert_eq!(cluster.pick(0).unwrap().server.name(), "A");
 }
 
 #[test]
 fn failures_eject_but_never_the_last() {
     let (_zone, cluster) = Zone::with(&[vec![peer("A", 1)], vec![peer("B", 1)]]);
-    let a = select(cluster).unwrap();
+    let a = cluster.pick(0).unwrap();
     let ejected = Ejected { failures: 1, milliseconds: 10_000 };
     assert_eq!(cluster.release(&a, Outcome::Failure, 100), Some(ejected));
-    let pick = |now| cluster.select(|_, _| false, now, 9).unwrap();
+    let pick = |now| cluster.pick(now).unwrap();
     let b = pick(10_099);
     assert_eq!(b.server.name(), "B");
     assert_eq!(cluster.release(&b, Outcome::Failure, 10_099), None);
@@ -159,47 +221,49 @@ fn a_success_clears_the_failures() {
         (Outcome::Unknown, false),
         (Outcome::Failure, true),
     ] {
-        let a = select(cluster).unwrap();
+        let a = cluster.pick(0).unwrap();
         assert_eq!(a.server.name(), "A");
         assert_eq!(cluster.release(&a, outcome, 1).is_some(), ejected);
     }
-    assert_eq!(cluster.select(|_, _| false, 2, 9).unwrap().server.name(), "B");
+    assert_eq!(cluster.pick(2).unwrap().server.name(), "B");
 }
 
 #[test]
 fn checks_take_out_and_bring_back() {
-    let (_zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
-    assert_eq!(check(cluster, "A", None).server, Some((State::Unchecked, State::Ok)));
-    assert_eq!(check(cluster, "A", None).server, None);
-    let failed = check(cluster, "A", Some("status 503"));
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
+    assert_eq!(zone.check(&cluster, "A", None).server, Some((State::Unchecked, State::Ok)));
+    assert_eq!(zone.check(&cluster, "A", None).server, None);
+    let failed = zone.check(&cluster, "A", Some("status 503"));
     assert_eq!((failed.server, failed.all_failed), (Some((State::Ok, State::Err)), None));
     assert_eq!(names(cluster, 3), "BBB");
-    let last = check(cluster, "B", Some("connection refused"));
+    let last = zone.check(&cluster, "B", Some("connection refused"));
     assert_eq!(last.server, Some((State::Unchecked, State::Unstable)));
     assert_eq!(last.all_failed, Some(true));
     assert_eq!(names(cluster, 4).matches('A').count(), 2);
-    let back = check(cluster, "B", None);
+    let back = zone.check(&cluster, "B", None);
     assert_eq!((back.server, back.all_failed), (Some((State::Unstable, State::Ok)), Some(false)));
     assert_eq!(names(cluster, 2), "BB");
 }
 
 #[test]
 fn a_passed_check_forgives() {
-    let (_zone, cluster) = Zone::with(&[vec![peer("A", 4), peer("B", 1)]]);
-    let a = select(cluster).unwrap();
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 4), peer("B", 1)]]);
+    let a = cluster.pick(0).unwrap();
     assert!(cluster.release(&a, Outcome::Failure, 1).is_some());
     assert_eq!(names(cluster, 2), "BB");
-    check(cluster, "A", Some("x"));
-    check(cluster, "A", None);
-    assert_eq!(names(cluster, 5).matches('A').count(), 4);
+    zone.check(&cluster, "A", Some("x"));
+    zone.check(&cluster, "A", None);
+    names(cluster, 1);
+    assert!(!cluster.is_disturbed());
+    assert_eq!(names(cluster, 10).matches('A').count(), 8);
 }
 
 #[test]
 fn ejected_servers_return_when_the_checks_leave_no_other() {
-    let (_zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
-    let a = select(cluster).unwrap();
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
+    let a = cluster.pick(0).unwrap();
     assert!(cluster.release(&a, Outcome::Failure, 0).is_some());
-    let failed = check(cluster, "B", Some("x"));
+    let failed = zone.check(&cluster, "B", Some("x"));
     assert!(failed.reinstated);
     assert_eq!(failed.all_failed, None);
     assert_eq!(names(cluster, 2), "AA");
@@ -207,9 +271,9 @@ fn ejected_servers_return_when_the_checks_leave_no_other() {
 
 #[test]
 fn messages_are_cut_at_a_character() {
-    let (_zone, cluster) = Zone::with(&[vec![peer("A", 1)]]);
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1)]]);
     let long = "é".repeat(100);
-    check(cluster, "A", Some(&long));
+    zone.check(&cluster, "A", Some(&long));
     let mut guard = cluster.lock();
     let server = guard.generation().unwrap().peers()[0].server;
     assert_eq!(server.message(&mut guard), "é".repeat(31));
@@ -219,7 +283,7 @@ fn messages_are_cut_at_a_character() {
 fn a_reload_keeps_what_is_known() {
     let (zone, cluster) = Zone::with(&[vec![peer("A", 5), peer("B", 1), peer("C", 1)]]);
     assert_eq!(names(cluster, 3), "AAB");
-    check(cluster, "C", Some("status 500"));
+    zone.check(&cluster, "C", Some("status 500"));
     zone.configure(&[("api", &[vec![peer("A", 5), peer("B", 1), peer("C", 1), peer("D", 1)]])]);
     assert_eq!(zone.root.configuration(), 2);
     let c = cluster.lock().generation().unwrap().peers()[2].server;
@@ -275,37 +339,162 @@ fn a_full_zone_refuses_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_was_removed_is_freed_when_the_last_worker_is_gone() {
-    let (zone, _) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
+fn a_removed_cluster_is_freed_when_the_last_worker_is_gone() {
+    let (mut zone, _) = Zone::with(&[vec![peer("A", 1)]]);
     let live = zone.heap.live();
     zone.configure(&[("api", &[vec![peer("A", 1)]]), ("other", &[vec![peer("B", 1)]])]);
-    // The process of the slot is this one: alive until it gives the slot back.
+    zone.renew_worker();
+    zone.configure(&[("api", &[vec![peer("A", 1)]])]);
     zone.root.sweep(&zone.heap);
-    let old = zone.root.claim_slot(std::process::id(), 0, 1).unwrap();
-    zone.configure(&[("api", &[vec![peer("A", 1), peer("C", 1)]])]);
-    let with_old = zone.heap.live();
-    zone.root.sweep(&zone.heap);
-    assert_eq!(zone.heap.live(), with_old);
     assert!(zone.root.cluster("other").is_some());
-    old.release();
+    zone.renew_worker();
     zone.root.sweep(&zone.heap);
     assert!(zone.root.cluster("other").is_none());
     assert_eq!(zone.heap.live(), live);
 }
 
 #[test]
-fn a_thousand_reloads_leak_nothing() {
-    let (zone, cluster) = Zone::with(&[vec![peer("A", 1)]]);
+fn what_was_replaced_is_freed_when_nobody_visits() {
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
     let live = zone.heap.live();
-    for round in 0..1000 {
-        let name = format!("S{round}");
-        zone.configure(&[("api", &[vec![peer(&name, 1), peer("B", 1)], vec![peer(&name, 1)]])]);
-        zone.root.sweep(&zone.heap);
-    }
-    zone.configure(&[("api", &[vec![peer("A", 1)]])]);
+    let visit = zone.root.visit(zone.slot);
+    zone.root.update(&zone.heap, &cluster, &[vec![peer("A", 1), peer("C", 1)]]).unwrap();
+    zone.root.sweep(&zone.heap);
+    assert_eq!(zone.heap.live(), live + 3);
+    drop(visit);
     zone.root.sweep(&zone.heap);
     assert_eq!(zone.heap.live(), live);
+}
+
+#[test]
+fn a_request_keeps_the_record_of_its_server() {
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1)]]);
+    let live = zone.heap.live();
+    let held = cluster.pick(0).unwrap();
+    zone.root.update(&zone.heap, &cluster, &[vec![peer("B", 1)]]).unwrap();
+    assert_eq!(zone.heap.live(), live + 1);
+    assert_eq!(held.server.name(), "A");
+    assert_eq!(cluster.release(&held, Outcome::Failure, 1), None);
+    zone.root.sweep(&zone.heap);
+    assert_eq!(zone.heap.live(), live);
+    assert_eq!(names(cluster, 2), "BB");
+}
+
+#[test]
+fn a_dead_worker_gives_back() {
+    let limited = PeerPlan { max_conns: 2, ..peer("A", 1) };
+    let (zone, cluster) = Zone::with(&[vec![limited]]);
+    let dead = {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        zone.root.claim_slot(child.id(), 1, 1).unwrap()
+    };
+    let visit = zone.root.visit(dead);
+    let held = [cluster.cluster.select(dead, &visit, &Seen::default(), 0, 9).unwrap(); 1];
+    std::mem::forget(visit);
+    assert!(cluster.pick(0).is_some());
+    assert!(cluster.pick(0).is_none());
+    let live = zone.heap.live();
+    zone.root.update(&zone.heap, &cluster, &[vec![limited_again()]]).unwrap();
+    assert_eq!(zone.heap.live(), live);
+    assert_eq!(held[0].server.uses().connections(), 1);
+    assert!(cluster.pick(0).is_some());
+    assert!(cluster.pick(0).is_none());
+}
+
+fn limited_again() -> PeerPlan<'static> {
+    PeerPlan { max_conns: 2, ..peer("A", 1) }
+}
+
+#[test]
+fn a_server_that_comes_back_during_a_reload_is_not_freed() {
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
+    let plan = [vec![peer("A", 1), peer("B", 1)]];
+    zone.root.prepare(&zone.heap, "api", &plan, None).unwrap();
+    zone.root.update(&zone.heap, &cluster, &[vec![peer("A", 1)]]).unwrap();
+    zone.root.sweep(&zone.heap);
+    zone.root.commit(&zone.heap);
+    zone.root.sweep(&zone.heap);
+    assert_eq!(names(cluster, 2).matches('B').count(), 1);
+}
+
+#[test]
+fn many_updates_leak_nothing() {
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1)]]);
+    let live = zone.heap.live();
+    let held = cluster.pick(0).unwrap();
+    for round in 0..10_000 {
+        let name = format!("S{}", round % 7);
+        let plan = [vec![peer(&name, 1), peer("B", 2)], vec![peer(&name, 1)]];
+        zone.root.update(&zone.heap, &cluster, &plan).unwrap();
+        cluster.release(&cluster.pick(0).unwrap(), Outcome::Failure, round);
+    }
+    cluster.release(&held, Outcome::Success, 0);
+    zone.root.update(&zone.heap, &cluster, &[vec![peer("A", 1)]]).unwrap();
+    assert_eq!(zone.heap.live(), live);
     assert_eq!(names(cluster, 1), "A");
+}
+
+#[test]
+fn the_scan_takes_over_and_hands_back_in_the_same_order() {
+    let levels = [vec![peer("A", 5), peer("B", 2), peer("C", 1)]];
+    let (_, calm) = Zone::with(&levels);
+    let expected = names(calm, 40);
+    let (_, cluster) = Zone::with(&levels);
+    let mut order = String::new();
+    for pick in 0..40 {
+        // A request that tried another level's server is a reason for the scan, and no other.
+        let tried = Seen(if pick % 5 == 3 { vec![(9, "X".to_owned())] } else { vec![] });
+        let selected = cluster.select(&tried, 0, 9).unwrap();
+        order += selected.server.name();
+        cluster.release(&selected, Outcome::Success, 0);
+        assert!(!cluster.is_disturbed());
+    }
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn a_failure_disturbs_until_the_server_has_recovered() {
+    let forever = |name, weight| PeerPlan { max_fails: 0, ..peer(name, weight) };
+    let (_zone, cluster) = Zone::with(&[vec![forever("A", 8), forever("B", 8)]]);
+    let a = cluster.pick(0).unwrap();
+    cluster.release(&a, Outcome::Failure, 0);
+    let mut picks = 0;
+    while cluster.is_disturbed() {
+        names(cluster, 1);
+        picks += 1;
+    }
+    assert_eq!(picks, 5);
+    assert_eq!(names(cluster, 8).matches('A').count(), 4);
+}
+
+#[test]
+fn shares_hold_over_changes() {
+    let weights = [7, 3, 1, 10, 4];
+    let plan = |extra: u32| {
+        let mut level: Vec<_> =
+            ["A", "B", "C", "D", "E"].iter().zip(weights).map(|(n, w)| peer(n, w)).collect();
+        if extra > 0 {
+            level.push(PeerPlan { down: true, ..peer("F", extra) });
+        }
+        [level]
+    };
+    let (zone, cluster) = Zone::with(&plan(0));
+    let mut counts = [0_u32; 5];
+    let mut total = 0;
+    let mut random: u32 = 1;
+    for round in 0..1000_u32 {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        for name in names(cluster, (random >> 24) as usize % 60).bytes() {
+            counts[usize::from(name - b'A')] += 1;
+            total += 1;
+        }
+        zone.root.update(&zone.heap, &cluster, &plan(round % 2)).unwrap();
+    }
+    for (count, weight) in counts.iter().zip(weights) {
+        let (share, due) = (f64::from(*count) / f64::from(total), f64::from(weight) / 25.0);
+        assert!((share / due - 1.0).abs() < 0.02, "{share} instead of {due}");
+    }
 }
 
 #[test]
@@ -313,39 +502,42 @@ fn another_zone_takes_over_what_is_known() {
     let levels = [vec![peer("A", 5), peer("B", 1), peer("C", 1)]];
     let (old, cluster) = Zone::with(&levels);
     assert_eq!(names(cluster, 3), "AAB");
-    check(cluster, "C", Some("status 500"));
+    old.check(&cluster, "C", Some("status 500"));
     let new = Zone::new();
     new.root.prepare(&new.heap, "api", &levels, Some(old.root)).unwrap();
     new.root.commit(&new.heap);
-    let carried = new.root.cluster("api").unwrap();
+    let carried = new.used("api");
     let c = carried.lock().generation().unwrap().peers()[2].server;
     assert_eq!((c.record().health, c.changed_at()), (Health::Failed, 5));
     assert_eq!(c.message(&mut carried.lock()), "status 500");
-    check(carried, "C", None);
-    assert_eq!(names(carried, 4).matches('A').count(), 3);
+    new.check(&carried, "C", None);
+    assert_eq!(names(carried, 4), "ACAA");
 }
 
 #[test]
 fn workers_have_slots() {
     let (zone, _) = Zone::with(&[vec![peer("A", 1)]]);
     let own = std::process::id();
-    let slots: Vec<_> = (0..2).map(|n| zone.root.claim_slot(own, n, 7).unwrap()).collect();
-    assert!(zone.root.claim_slot(own, 2, 7).is_none());
-    assert_eq!(zone.root.workers().map(|slot| slot.number()).sum::<u32>(), 1);
-    slots[0].release();
+    let slots: Vec<_> = (1..3).map(|n| zone.root.claim_slot(own, n, 7).unwrap()).collect();
+    assert!(zone.root.claim_slot(own, 3, 7).is_none());
+    zone.root.release_slot(slots[0]);
     slots[1].beat(9);
-    assert_eq!(zone.root.claim_slot(own, 5, 8).unwrap().number(), 5);
+    let again = zone.root.claim_slot(own, 5, 8).unwrap();
+    assert_eq!((again.number(), again.configuration()), (5, 1));
+    let mut numbers: Vec<_> = zone.root.workers().map(|slot| slot.number()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [2, 5]);
     zone.root.reserve_slots(&zone.heap, 3).unwrap();
     assert!(zone.root.claim_slot(own, 6, 8).is_some());
 }
 
 #[test]
 fn all_are_used_where_all_have_failed_whatever_requests_said() {
-    let (_zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
-    let a = select(cluster).unwrap();
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
+    let a = cluster.pick(0).unwrap();
     assert!(cluster.release(&a, Outcome::Failure, 0).is_some());
-    check(cluster, "A", Some("x"));
-    let last = check(cluster, "B", Some("x"));
+    zone.check(&cluster, "A", Some("x"));
+    let last = zone.check(&cluster, "B", Some("x"));
     assert_eq!((last.all_failed, last.reinstated), (Some(true), true));
     assert_eq!(names(cluster, 2).matches('A').count(), 1);
 }

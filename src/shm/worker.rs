@@ -4,6 +4,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use super::epoch::Presence;
 use super::lock::is_alive;
 use super::Slab;
 
@@ -14,6 +15,8 @@ const FREE: u32 = 0;
 #[repr(C)]
 pub struct Slot {
     next: AtomicPtr<Slot>,
+    index: u32,
+    presence: Presence,
     process: AtomicU32,
     number: AtomicU32,
     configuration: AtomicU64,
@@ -21,19 +24,24 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub(super) fn create(slab: &impl Slab, next: *mut Self) -> Option<*mut Self> {
+    pub(super) fn create(slab: &impl Slab, index: u32, next: *mut Self) -> Option<*mut Self> {
         let slot = slab.allocate(Layout::new::<Self>())?.cast::<Self>();
         // SAFETY: the memory holds a Self, and nobody else knows of it yet.
-        unsafe {
-            slot.write(Self {
-                next: AtomicPtr::new(next),
-                process: AtomicU32::new(FREE),
-                number: AtomicU32::new(0),
-                configuration: AtomicU64::new(0),
-                seen: AtomicU64::new(0),
-            });
-        }
+        unsafe { slot.write(Self { next: AtomicPtr::new(next), index, ..Self::detached() }) }
         Some(slot.as_ptr())
+    }
+
+    /// A slot that is in no zone, and has counters in no server.
+    pub(super) fn detached() -> Self {
+        Self {
+            next: AtomicPtr::new(std::ptr::null_mut()),
+            index: u32::MAX,
+            presence: Presence::default(),
+            process: AtomicU32::new(FREE),
+            number: AtomicU32::new(0),
+            configuration: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+        }
     }
 
     /// The slots from `head` on.
@@ -47,17 +55,16 @@ impl Slot {
         })
     }
 
-    /// Takes the slot for a process, unless a live one has it.
+    /// Takes the slot for a process, unless another has it. A slot whose process died is taken only
+    /// after it was freed.
     ///
     /// `configuration` is the number of the configuration that the worker runs; `number` is that of
     /// the worker in it.
     pub(super) fn claim(&self, process: u32, number: u32, configuration: u64, now: u64) -> bool {
-        let owner = self.process.load(Ordering::Relaxed);
-        if self.is_taken()
-            || self
-                .process
-                .compare_exchange(owner, process, Ordering::AcqRel, Ordering::Relaxed)
-                .is_err()
+        if self
+            .process
+            .compare_exchange(FREE, process, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
         {
             return false;
         }
@@ -67,9 +74,29 @@ impl Slot {
         true
     }
 
-    /// Gives the slot back, at the end of the process that has it.
-    pub fn release(&self) {
+    /// Whether a process has it that died.
+    pub(super) fn is_orphaned(&self) -> bool {
+        let process = self.process.load(Ordering::Relaxed);
+        process != FREE && !is_alive(process)
+    }
+
+    /// Frees the slot of a process that died, or that ends.
+    pub(super) fn free(&self) {
+        self.presence.clear();
+        self.seen.store(0, Ordering::Relaxed);
         self.process.store(FREE, Ordering::Release);
+    }
+
+    /// Where the worker has its counters.
+    #[inline]
+    pub fn index(&self) -> usize {
+        self.index as usize
+    }
+
+    /// Whether the worker is within a visit.
+    #[inline]
+    pub fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     /// Whether a live process has it.

@@ -2,10 +2,14 @@
 
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::cluster::Cluster;
+use super::epoch::{Epoch, Visit};
 use super::generation::{Generation, Plan};
+use super::retired::{Kind, Link};
+use super::rotation::Rotation;
+use super::server::Server;
 use super::worker::Slot;
 use super::{Full, Slab};
 
@@ -14,7 +18,7 @@ const MAGIC: u64 = u64::from_be_bytes(*b"checkups");
 
 /// To be raised by every change of what lies in the zone: another image of the module may find a
 /// zone that this one made.
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 
 /// Where everything in the zone is found from.
 #[repr(C)]
@@ -30,9 +34,15 @@ pub struct Root {
     /// The number of the running configuration, from 1 on; 0: none was taken into use yet.
     configuration: AtomicU64,
     clusters: AtomicPtr<Cluster>,
-    /// Generations that wait to be freed.
-    retired: AtomicPtr<Generation>,
+    epoch: Epoch,
+    /// What was replaced and waits to be freed.
+    retired: AtomicPtr<Link>,
     slots: AtomicPtr<Slot>,
+    slots_length: AtomicU32,
+    /// Whether what nobody uses is freed; see [`detached_slot`](Self::detached_slot).
+    is_swept: AtomicBool,
+    /// How many generations were made.
+    versions: AtomicU64,
 }
 
 impl Root {
@@ -52,8 +62,12 @@ impl Root {
                 checker_seen: AtomicU64::new(0),
                 configuration: AtomicU64::new(0),
                 clusters: AtomicPtr::new(ptr::null_mut()),
+                epoch: Epoch::default(),
                 retired: AtomicPtr::new(ptr::null_mut()),
                 slots: AtomicPtr::new(ptr::null_mut()),
+                slots_length: AtomicU32::new(0),
+                is_swept: AtomicBool::new(true),
+                versions: AtomicU64::new(0),
             });
             Ok(root.as_ref())
         }
@@ -143,27 +157,64 @@ impl Root {
             }
         };
         let predecessor = old.and_then(|old| old.cluster(name));
-        let current = predecessor.unwrap_or(cluster).current();
-        // SAFETY: only the master replaces and frees the current generation, and this is the master.
-        let before = unsafe { current.as_ref() };
-        let same_zone = predecessor.is_none();
-        let generation = Generation::create(slab, plan, before, same_zone)?;
-        cluster.prepared().store(generation, Ordering::Relaxed);
-        if let Some(predecessor) = predecessor {
-            cluster.copy_from(predecessor);
-        }
+        let rotation = self.create_rotation(slab, plan, cluster, predecessor)?;
+        cluster.prepared().store(rotation, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Sees to it that `workers` more workers find a slot.
+    /// A new generation with its rotation, for a cluster. `predecessor` is the same cluster in the
+    /// zone that this one is to replace.
+    fn create_rotation(
+        &self,
+        slab: &impl Slab,
+        plan: &Plan<'_>,
+        cluster: &Cluster,
+        predecessor: Option<&Cluster>,
+    ) -> Result<*mut Rotation, Full> {
+        let current = predecessor.unwrap_or(cluster).current();
+        // SAFETY: in this zone it is replaced only by who holds the slab, as we do; in the one that
+        // this is to replace, what is in use stays mapped while the master prepares.
+        let before = unsafe { current.as_ref() };
+        let slots = self.slots_length.load(Ordering::Relaxed) as usize;
+        let same_zone = predecessor.is_none();
+        let generation =
+            Generation::create(slab, plan, before.map(Rotation::generation), same_zone, slots)?;
+        // SAFETY: it was just made, and nobody else knows of it.
+        let made = unsafe {
+            (*generation).version = self.versions.fetch_add(1, Ordering::Relaxed) + 1;
+            &*generation
+        };
+        if let Some(predecessor) = predecessor {
+            cluster.copy_servers(made, predecessor);
+        }
+        let rotation = Rotation::create(slab, made).inspect_err(|_| {
+            // SAFETY: likewise.
+            unsafe { Generation::discard(slab, generation) }
+        })?;
+        if let Some(before) = before.filter(|_| !same_zone) {
+            // SAFETY: likewise.
+            unsafe { (*rotation).go_on_from(before) }
+        }
+        Ok(rotation)
+    }
+
+    /// Sees to it that `workers` more workers find a slot, and their counters in all servers.
     ///
     /// # Errors
     /// Where the zone is full.
     pub fn reserve_slots(&self, slab: &impl Slab, workers: usize) -> Result<(), Full> {
-        let free = Slot::list(&self.slots).filter(|slot| !slot.is_taken()).count();
-        for _ in free..workers {
-            let slot = Slot::create(slab, self.slots.load(Ordering::Relaxed)).ok_or(Full)?;
+        self.reap();
+        let have = self.slots_length.load(Ordering::Relaxed) as usize;
+        let free = self.slots().filter(|slot| !slot.is_taken()).count();
+        let wanted = have + workers.saturating_sub(free);
+        for server in self.clusters().flat_map(servers) {
+            server.uses().extend(slab, wanted)?;
+        }
+        for index in have..wanted {
+            let first = self.slots.load(Ordering::Relaxed);
+            let slot = Slot::create(slab, index as u32, first).ok_or(Full)?;
             self.slots.store(slot, Ordering::Release);
+            self.slots_length.store(index as u32 + 1, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -172,12 +223,16 @@ impl Root {
     pub fn discard(&self, slab: &impl Slab) {
         for cluster in self.clusters() {
             let prepared = cluster.prepared().swap(ptr::null_mut(), Ordering::Relaxed);
-            if !prepared.is_null() {
-                // SAFETY: it was never published.
-                unsafe { Generation::discard(slab, prepared) }
+            if let Some(rotation) = NonNull::new(prepared) {
+                // SAFETY: it was never published, and nor was its generation.
+                unsafe {
+                    let generation = ptr::from_ref(rotation.as_ref().generation());
+                    slab.free(rotation.cast());
+                    Generation::discard(slab, generation.cast_mut());
+                }
             }
         }
-        // SAFETY: a cluster without a generation was made for that configuration; workers reach
+        // SAFETY: a cluster without a rotation was made for that configuration; workers reach
         // clusters by the configuration they run, which is none that has it.
         unsafe { self.free_clusters(slab, |cluster| cluster.current().is_null()) }
     }
@@ -189,56 +244,197 @@ impl Root {
     pub fn commit(&self, _slab: &impl Slab) {
         let last = self.configuration();
         for cluster in self.clusters() {
-            if cluster.prepared().load(Ordering::Relaxed).is_null() {
+            let prepared = cluster.prepared().swap(ptr::null_mut(), Ordering::Relaxed);
+            if prepared.is_null() {
                 cluster.remove(last);
-                continue;
-            }
-            let before = cluster.publish();
-            if let Some(generation) = NonNull::new(before) {
-                // SAFETY: it was published before, and is freed by `sweep` only, which does not run
-                // while the slab is held.
-                unsafe { generation.as_ref() }.retire(last, self.retired.load(Ordering::Relaxed));
-                self.retired.store(before, Ordering::Release);
+            } else {
+                self.publish(cluster, prepared);
             }
         }
         self.configuration.store(last + 1, Ordering::Release);
     }
 
+    /// Replaces the servers of a cluster, all at once.
+    ///
+    /// # Errors
+    /// Where the zone is full; then nothing has changed.
+    pub fn update(&self, slab: &impl Slab, cluster: &Cluster, plan: &Plan<'_>) -> Result<(), Full> {
+        self.sweep(slab);
+        let rotation = self.create_rotation(slab, plan, cluster, None)?;
+        self.publish(cluster, rotation);
+        self.sweep(slab);
+        Ok(())
+    }
+
+    /// Has the rotation of a cluster follow the health of its servers, which has changed.
+    ///
+    /// # Errors
+    /// Where the zone is full. Then the scan picks, which looks at the health itself.
+    pub fn refresh(&self, slab: &impl Slab, cluster: &Cluster) -> Result<(), Full> {
+        self.sweep(slab);
+        // SAFETY: it is replaced only by who holds the slab, as we do.
+        let Some(before) = (unsafe { cluster.current().as_ref() }) else { return Ok(()) };
+        match Rotation::create(slab, before.generation()) {
+            Ok(rotation) => {
+                self.publish(cluster, rotation);
+                self.sweep(slab);
+                Ok(())
+            }
+            Err(full) => {
+                cluster.lock().give_up_order();
+                Err(full)
+            }
+        }
+    }
+
+    /// Takes a rotation into use, and retires what it replaces. The caller holds the slab.
+    fn publish(&self, cluster: &Cluster, rotation: *mut Rotation) {
+        // SAFETY: it was made in this zone, and is not in use yet.
+        let before = unsafe { cluster.publish(rotation) };
+        // SAFETY: the one is in use now. The other may be null, or was in use until now, and is
+        // freed by `sweep` only.
+        let (new, old) = unsafe { ((*rotation).generation(), before.as_ref()) };
+        let old_generation = old.map(Rotation::generation);
+        let is_new = old_generation.is_none_or(|old| !ptr::eq(old, new));
+        if is_new {
+            new.give_up_servers();
+            // Removed by an update while a reload was prepared that has them.
+            self.unlink(|link| new.peers().iter().any(|peer| ptr::eq(link, &peer.server.link)));
+        }
+
+        let Some(old) = old else { return };
+        let last = self.epoch.advance();
+        if is_new {
+            let generation = old.generation();
+            for server in generation.servers_not_in(Some(new)) {
+                self.retire(ptr::from_ref(server).cast(), last);
+            }
+            self.retire(ptr::from_ref(generation).cast(), last);
+        }
+        self.retire(before.cast_const().cast(), last);
+    }
+
+    /// Puts a record into the list of those that wait to be freed. `link` is its address.
+    fn retire(&self, link: *const Link, last: u64) {
+        // SAFETY: it is a record that begins with its link, and is freed by `sweep` only.
+        let retired = unsafe { &*link };
+        retired.set_retired_at(last);
+        retired.next.store(self.retired.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.retired.store(link.cast_mut(), Ordering::Release);
+    }
+
+    /// Takes the records that `wanted` says out of the list, and returns them.
+    fn unlink(&self, wanted: impl Fn(&Link) -> bool) -> Vec<NonNull<Link>> {
+        let mut unlinked = Vec::new();
+        let mut place = &self.retired;
+        while let Some(address) = NonNull::new(place.load(Ordering::Acquire)) {
+            // SAFETY: what is in the list was not freed.
+            let link: &'static Link = unsafe { address.as_ref() };
+            if wanted(link) {
+                place.store(link.next.load(Ordering::Relaxed), Ordering::Release);
+                link.set_retired_at(0);
+                unlinked.push(address);
+            } else {
+                place = &link.next;
+            }
+        }
+        unlinked
+    }
+
+    /// A visit of the worker that has `slot`: what it finds in the zone is not freed meanwhile.
+    #[inline]
+    pub fn visit<'a>(&self, slot: &'a Slot) -> Visit<'a> {
+        slot.presence().enter(&self.epoch)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &'static Slot> {
+        Slot::list(&self.slots)
+    }
+
     /// Takes a slot for a worker. `process` is its id, `number` its number, `now` in monotonic
-    /// milliseconds. `None`: there is no free one.
+    /// milliseconds. The caller holds the slab. `None`: there is no free one.
     pub fn claim_slot(&self, process: u32, number: u32, now: u64) -> Option<&'static Slot> {
-        Slot::list(&self.slots).find(|slot| slot.claim(process, number, self.configuration(), now))
+        self.reap();
+        self.slots().find(|slot| slot.claim(process, number, self.configuration(), now))
+    }
+
+    /// A slot outside the zone, for a worker that found none in it. Such a worker serves, but
+    /// nobody sees what it uses: nothing is freed from now on, and its connections are not counted.
+    pub fn detached_slot(&self) -> &'static Slot {
+        self.is_swept.store(false, Ordering::Relaxed);
+        Box::leak(Box::new(Slot::detached()))
+    }
+
+    /// Gives the slot of a process back that ends. The caller holds the slab.
+    pub fn release_slot(&self, slot: &Slot) {
+        for server in self.all_servers() {
+            server.uses().clear(slot.index());
+        }
+        slot.free();
+    }
+
+    /// Gives back what dead workers had. The caller holds the slab.
+    fn reap(&self) {
+        for slot in self.slots().filter(|slot| slot.is_orphaned()) {
+            self.release_slot(slot);
+        }
     }
 
     /// The workers of the running configuration that have a slot, dead or alive.
     pub fn workers(&self) -> impl Iterator<Item = &'static Slot> + '_ {
-        Slot::list(&self.slots)
-            .filter(|slot| slot.seen() != 0 && slot.configuration() == self.configuration())
+        self.slots().filter(|slot| slot.seen() != 0 && slot.configuration() == self.configuration())
+    }
+
+    /// All servers that a worker may refer to.
+    fn all_servers(&self) -> impl Iterator<Item = &'static Server> {
+        let mut waiting = Vec::new();
+        let mut next = NonNull::new(self.retired.load(Ordering::Acquire));
+        while let Some(address) = next {
+            // SAFETY: what is in the list was not freed; a link of that kind is in a server.
+            unsafe {
+                if address.as_ref().kind() == Kind::Server {
+                    waiting.push(address.cast::<Server>().as_ref());
+                }
+                next = NonNull::new(address.as_ref().next.load(Ordering::Acquire));
+            }
+        }
+        self.clusters().flat_map(servers).chain(waiting)
     }
 
     /// Frees what no live worker can use any more. The caller holds the slab, and makes sure that
     /// every worker has a slot.
     pub fn sweep(&self, slab: &impl Slab) {
-        let oldest = Slot::list(&self.slots)
+        if !self.is_swept.load(Ordering::Relaxed) {
+            return;
+        }
+        self.reap();
+        let over = |last| self.slots().all(|slot| slot.presence().is_over(last));
+        let doomed = self.unlink(|link| {
+            over(link.retired_at())
+                && (link.kind() != Kind::Server || {
+                    // SAFETY: a link of that kind is in a server.
+                    unsafe { &*ptr::from_ref(link).cast::<Server>() }.is_unused()
+                })
+        });
+        for address in doomed {
+            // SAFETY: nobody finds it any more, nobody who found it is still in that visit, and no
+            // request refers to it where it is a server.
+            unsafe {
+                match address.as_ref().kind() {
+                    Kind::Server => Server::free(slab, address.cast::<Server>().as_ref()),
+                    Kind::Generation | Kind::Rotation => slab.free(address.cast()),
+                }
+            }
+        }
+
+        let oldest = self
+            .slots()
             .filter(|slot| slot.is_taken())
             .map(Slot::configuration)
             .min()
             .unwrap_or(u64::MAX)
             .min(self.configuration());
-
-        let mut link = &self.retired;
-        while let Some(generation) = NonNull::new(link.load(Ordering::Acquire)) {
-            // SAFETY: what is in the list is freed only here, under the lock of the slab.
-            let retired: &'static Generation = unsafe { generation.as_ref() };
-            if retired.retired_at() < oldest {
-                link.store(retired.next_retired().load(Ordering::Relaxed), Ordering::Release);
-                // SAFETY: every worker that could have seen it is gone.
-                unsafe { Generation::free(slab, generation.as_ptr()) }
-            } else {
-                link = retired.next_retired();
-            }
-        }
-        // SAFETY: likewise.
+        // SAFETY: the workers that could use them are gone.
         unsafe {
             self.free_clusters(slab, |cluster| {
                 !cluster.current().is_null() && cluster.removed_at().is_some_and(|at| at < oldest)
@@ -247,24 +443,37 @@ impl Root {
     }
 
     /// # Safety
-    /// Nobody uses the clusters that are `doomed`, nor their generations.
+    /// Nobody uses the clusters that are `doomed`, nor what is in them.
     unsafe fn free_clusters(&self, slab: &impl Slab, doomed: impl Fn(&Cluster) -> bool) {
         let mut link = &self.clusters;
         while let Some(address) = NonNull::new(link.load(Ordering::Acquire)) {
             // SAFETY: what is in the list was not freed.
             let cluster: &'static Cluster = unsafe { address.as_ref() };
-            if doomed(cluster) {
-                link.store(cluster.next().load(Ordering::Relaxed), Ordering::Release);
-                // SAFETY: as the caller says.
-                unsafe {
-                    if !cluster.current().is_null() {
-                        Generation::free(slab, cluster.current());
-                    }
-                    slab.free(address.cast());
-                }
-            } else {
+            if !doomed(cluster) {
                 link = cluster.next();
+                continue;
+            }
+            link.store(cluster.next().load(Ordering::Relaxed), Ordering::Release);
+            // SAFETY: as the caller says.
+            unsafe {
+                if let Some(rotation) = NonNull::new(cluster.current()) {
+                    let generation = rotation.as_ref().generation();
+                    let servers: Vec<_> = generation.servers_not_in(None).collect();
+                    for server in servers {
+                        Server::free(slab, server);
+                    }
+                    Generation::free(slab, ptr::from_ref(generation).cast_mut());
+                    slab.free(rotation.cast());
+                }
+                slab.free(address.cast());
             }
         }
     }
+}
+
+/// The servers of a cluster, each once.
+fn servers(cluster: &'static Cluster) -> impl Iterator<Item = &'static Server> {
+    // SAFETY: who holds the slab keeps it from being replaced and freed.
+    let rotation = unsafe { cluster.current().as_ref() };
+    rotation.map(|rotation| rotation.generation().servers_not_in(None)).into_iter().flatten()
 }

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::future::{poll_fn, Future};
 use std::pin::pin;
 use std::ptr;
@@ -21,7 +21,9 @@ use crate::nginx::connection::{Connection, ConnectionError};
 use crate::nginx::task::{sleep, spawn, timeout, Task};
 use crate::nginx::{log, process};
 use crate::shm::cluster::{Cluster, Observation};
+use crate::shm::generation::Generation;
 use crate::shm::server::Server;
+use crate::shm::worker::Slot;
 use crate::shm::zone::Root;
 
 /// The share of the worker's connections that checks may take: one in so many.
@@ -30,19 +32,26 @@ const CONNECTIONS_SHARE: usize = 2;
 /// How long the loop sleeps where nothing is due, in milliseconds.
 const IDLE: u64 = 60_000;
 
-/// The running checks. Dropping it ends them; what was under way gives no verdict.
+/// The running checks.
 pub struct Checker {
-    _dispatcher: Task,
+    dispatcher: RefCell<Option<Task>>,
     state: Rc<Loop>,
 }
 
 struct Loop {
     root: &'static Root,
-    targets: Vec<Target>,
-    /// The checks that are not under way: when they are due, and whose.
-    queue: RefCell<BinaryHeap<Reverse<(u64, usize)>>>,
+    slot: &'static Slot,
+    configuration: &'static Configuration,
+    /// What is checked, by numbers that are not used again.
+    targets: RefCell<HashMap<u64, Rc<Target>>>,
+    next_number: Cell<u64>,
+    /// The versions of the clusters that the targets are from, in the order of the configuration.
+    versions: RefCell<Vec<u64>>,
+    /// The checks that are not under way: when they are due, and whose. Those of targets that are
+    /// gone are skipped.
+    queue: RefCell<BinaryHeap<Reverse<(u64, u64)>>>,
     /// The checks that are under way, by target.
-    running: RefCell<Vec<Option<Task>>>,
+    running: RefCell<HashMap<u64, Task>>,
     in_flight: Cell<usize>,
     most_in_flight: usize,
     /// Until when the dispatcher sleeps.
@@ -52,8 +61,9 @@ struct Loop {
     in_trouble: Cell<bool>,
 }
 
-/// One server that is checked.
+/// One server that is checked. Its record is pinned.
 struct Target {
+    slot: &'static Slot,
     cluster: &'static Cluster,
     server: &'static Server,
     check: &'static Check,
@@ -62,66 +72,67 @@ struct Target {
     schedule: RefCell<Schedule>,
 }
 
+impl Drop for Target {
+    fn drop(&mut self) {
+        Cluster::unpin(self.slot, self.server);
+    }
+}
+
 impl Checker {
     /// Starts the checks of a configuration.
-    pub fn start(root: &'static Root, configuration: &'static Configuration) -> Self {
-        let found: Vec<_> = configuration.clusters().iter().flat_map(checked_servers).collect();
-        let now = process::now();
-        let mut queue = BinaryHeap::with_capacity(found.len());
-        let mut targets = Vec::with_capacity(found.len());
-        let count = found.len();
-        for (index, (cluster, server, check)) in found.into_iter().enumerate() {
-            let (schedule, due) = Schedule::start(
-                now,
-                index,
-                count,
-                check.interval.as_milliseconds(),
-                check.jitter.as_milliseconds(),
-            );
-            queue.push(Reverse((due, index)));
-            let mut address = server.address().to_vec();
-            if let Some(port) = check.port {
-                set_port(&mut address, port);
-            }
-            targets.push(Target {
-                cluster,
-                server,
-                check,
-                address,
-                schedule: RefCell::new(schedule),
-            });
-        }
+    pub fn start(
+        root: &'static Root,
+        slot: &'static Slot,
+        configuration: &'static Configuration,
+    ) -> Self {
         let state = Rc::new(Loop {
             root,
-            targets,
-            queue: RefCell::new(queue),
-            running: RefCell::new((0..count).map(|_| None).collect()),
+            slot,
+            configuration,
+            targets: RefCell::default(),
+            next_number: Cell::new(0),
+            versions: RefCell::new(vec![0; configuration.clusters().len()]),
+            queue: RefCell::default(),
+            running: RefCell::default(),
             in_flight: Cell::new(0),
             most_in_flight: (process::connections() / CONNECTIONS_SHARE).max(1),
             wakes_at: Cell::new(0),
             waker: RefCell::new(None),
             in_trouble: Cell::new(false),
         });
-        Self { _dispatcher: spawn(state.clone().dispatch()), state }
+        // A worker that died may have stored a verdict, and not seen to the rotation.
+        for cluster in configuration.clusters().iter().filter_map(|entry| entry.records.get()) {
+            state.refresh(cluster);
+        }
+        state.follow();
+        Self { dispatcher: RefCell::new(Some(spawn(state.clone().dispatch()))), state }
     }
-}
 
-impl Drop for Checker {
-    fn drop(&mut self) {
+    /// Follows the clusters where their servers have changed. Those that remain are checked as
+    /// before.
+    pub fn follow(&self) {
+        self.state.follow();
+    }
+
+    /// Ends the checks; what was under way gives no verdict.
+    pub fn stop(&self) {
+        self.dispatcher.take();
         // Each task refers to the loop, which holds the tasks.
-        self.state.running.take();
+        let running = self.state.running.take();
+        drop(running);
+        self.state.targets.take();
     }
 }
 
 /// The servers of a cluster that are checked, each once, with the check.
-fn checked_servers(entry: &Entry) -> Vec<(&'static Cluster, &'static Server, &'static Check)> {
+fn checked_servers(
+    entry: &'static Entry,
+) -> Vec<(&'static Cluster, &'static Server, &'static Check)> {
     let (Some(cluster), Some(check)) = (entry.records.get(), entry.settings.checks.first()) else {
         return Vec::new();
     };
-    // SAFETY: the configuration of a worker lives as long as the worker.
-    let check: &'static Check = unsafe { &*ptr::from_ref(check) };
-    let guard = cluster.lock();
     let mut seen = HashSet::new();
+    let guard = cluster.lock();
     guard
         .generation()
         .into_iter()
@@ -129,6 +140,12 @@ fn checked_servers(entry: &Entry) -> Vec<(&'static Cluster, &'static Server, &'s
         .filter(|server| seen.insert(ptr::from_ref(*server)))
         .map(|server| (cluster, server, check))
         .collect()
+}
+
+/// The version of a cluster's servers; 0: it has none.
+fn version(entry: &Entry) -> u64 {
+    let generation = entry.records.get().and_then(|cluster| cluster.lock().generation());
+    generation.map_or(0, Generation::version)
 }
 
 /// Replaces the port of an internet address.
@@ -142,6 +159,74 @@ fn set_port(address: &mut [u8], port: u16) {
 }
 
 impl Loop {
+    /// See [`Checker::follow`].
+    fn follow(&self) {
+        let clusters = self.configuration.clusters();
+        let versions: Vec<u64> = clusters.iter().map(version).collect();
+        if *self.versions.borrow() == versions {
+            return;
+        }
+        // While the slab is held no record is freed, and those that are found here are pinned.
+        let new = self.configuration.with_slab(|_| {
+            let wanted: Vec<_> = clusters.iter().flat_map(checked_servers).collect();
+            let keys: HashSet<_> =
+                wanted.iter().map(|(_, server, _)| ptr::from_ref(*server)).collect();
+            let mut targets = self.targets.borrow_mut();
+            targets.retain(|_, target| keys.contains(&ptr::from_ref(target.server)));
+            let known: HashSet<_> =
+                targets.values().map(|target| ptr::from_ref(target.server)).collect();
+            let new: Vec<_> = wanted
+                .into_iter()
+                .filter(|(_, server, _)| !known.contains(&ptr::from_ref(*server)))
+                .collect();
+            for (_, server, _) in &new {
+                if let Some(own) = server.uses().of(self.slot.index()) {
+                    own.pin();
+                }
+            }
+            new
+        });
+        let Some(new) = new else { return };
+        *self.versions.borrow_mut() = versions;
+
+        let (now, count) = (process::now(), new.len());
+        for (index, (cluster, server, check)) in new.into_iter().enumerate() {
+            let (schedule, due) = Schedule::start(
+                now,
+                index,
+                count,
+                check.interval.as_milliseconds(),
+                check.jitter.as_milliseconds(),
+            );
+            let mut address = server.address().to_vec();
+            if let Some(port) = check.port {
+                set_port(&mut address, port);
+            }
+            let number = self.next_number.get();
+            self.next_number.set(number + 1);
+            let schedule = RefCell::new(schedule);
+            let target = Target { slot: self.slot, cluster, server, check, address, schedule };
+            self.targets.borrow_mut().insert(number, Rc::new(target));
+            self.queue.borrow_mut().push(Reverse((due, number)));
+        }
+        self.wake();
+    }
+
+    /// Has the rotation of a cluster follow the verdicts.
+    fn refresh(&self, cluster: &Cluster) {
+        let refreshed = self.configuration.with_slab(|slab| self.root.refresh(slab, cluster));
+        if let Some(Err(full)) = refreshed {
+            log::write(
+                NGX_LOG_WARN,
+                format_args!(
+                    "cluster \"{}\": {full}, its servers are picked the slow way, a larger size is \
+                     wanted in checkups_zone",
+                    cluster.name()
+                ),
+            );
+        }
+    }
+
     /// Starts each check when it is due.
     async fn dispatch(self: Rc<Self>) {
         while !process::is_exiting() {
@@ -151,8 +236,8 @@ impl Loop {
             match next {
                 Some(due) if due <= now && room => {
                     let popped = self.queue.borrow_mut().pop();
-                    if let Some(Reverse((_, index))) = popped {
-                        self.begin(index);
+                    if let Some(Reverse((_, number))) = popped {
+                        self.begin(number);
                     }
                 }
                 Some(due) if room => self.wait_until(due).await,
@@ -175,42 +260,51 @@ impl Loop {
         .await;
     }
 
-    fn begin(self: &Rc<Self>, index: usize) {
+    fn begin(self: &Rc<Self>, number: u64) {
+        let Some(target) = self.targets.borrow().get(&number).cloned() else {
+            self.running.borrow_mut().remove(&number);
+            return;
+        };
         self.in_flight.set(self.in_flight.get() + 1);
         // The task may be over when `spawn` returns; its handle is then replaced by the next.
-        let task = spawn(self.clone().check(index));
-        self.running.borrow_mut()[index] = Some(task);
+        let task = spawn(self.clone().check(number, target));
+        self.running.borrow_mut().insert(number, task);
     }
 
-    async fn check(self: Rc<Self>, index: usize) {
-        let target = &self.targets[index];
+    async fn check(self: Rc<Self>, number: u64, target: Rc<Target>) {
         let started = process::now();
         let milliseconds = target.check.timeout.as_milliseconds();
         match timeout(milliseconds, target.probe()).await {
-            Some(Ok(verdict)) => self.settle(target, &verdict),
+            Some(Ok(verdict)) => self.settle(&target, &verdict),
             None => {
                 let message = format!("timed out after {}", target.check.timeout);
-                self.settle(target, &Verdict::Fail(message.into()));
+                self.settle(&target, &Verdict::Fail(message.into()));
             }
             Some(Err(ConnectionError::Exiting)) => return,
             Some(Err(error)) => self.report_trouble(&error),
         }
-        self.end(index, started);
+        let due = target.schedule.borrow_mut().next(started, process::random());
+        drop(target);
+        self.end(number, due);
     }
 
     /// Queues the next check of a target whose check ended.
-    fn end(&self, index: usize, started: u64) {
-        let due = self.targets[index].schedule.borrow_mut().next(started, process::random());
+    fn end(&self, number: u64, due: u64) {
         let was_full = self.in_flight.get() >= self.most_in_flight;
         self.in_flight.set(self.in_flight.get() - 1);
-        self.queue.borrow_mut().push(Reverse((due, index)));
+        self.queue.borrow_mut().push(Reverse((due, number)));
         if was_full || due < self.wakes_at.get() {
-            self.wakes_at.set(0);
-            let waker = self.waker.borrow_mut().take();
-            // Last, and with nothing borrowed: the dispatcher runs at once.
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            self.wake();
+        }
+    }
+
+    /// Has the dispatcher look what is due.
+    fn wake(&self) {
+        self.wakes_at.set(0);
+        let waker = self.waker.borrow_mut().take();
+        // Last, and with nothing borrowed: the dispatcher runs at once.
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -223,6 +317,9 @@ impl Loop {
         let thresholds = Thresholds { fails: target.check.fails, passes: target.check.passes };
         let (now, seconds) = (process::now(), process::seconds());
         let observation = target.cluster.observe(target.server, failure, thresholds, now, seconds);
+        if observation.server.is_some() {
+            self.refresh(target.cluster);
+        }
         self.root.set_checked_at(seconds);
         self.root.checker_beat(now);
         target.report(&observation, failure);

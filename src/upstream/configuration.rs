@@ -8,6 +8,7 @@ use ngx::ffi::{ngx_cycle_t, ngx_module_t, ngx_shm_zone_t, NGX_LOG_EMERG};
 use thiserror::Error;
 
 use crate::logic::settings;
+use crate::logic::status::Usage;
 use crate::nginx::conf::{Conf, Position};
 use crate::nginx::zone::LockedSlab;
 use crate::nginx::{log, process, zone};
@@ -103,6 +104,15 @@ impl Configuration {
         Some(body(&slab))
     }
 
+    /// How full the zone is. `None`: there is none.
+    pub fn usage(&self) -> Option<Usage> {
+        let free = self.with_slab(LockedSlab::free_bytes)?;
+        let shared = self.shared()?;
+        // SAFETY: nginx keeps the name with the zone.
+        let name = unsafe { String::from_utf8_lossy(crate::nginx::conf::bytes(shared.shm.name)) };
+        Some(Usage { name: name.into_owned(), size: shared.shm.size, free })
+    }
+
     /// Declares the zone to nginx: to be called when the whole configuration was read. Where no
     /// cluster uses it and none is configured, there is none.
     ///
@@ -167,15 +177,17 @@ impl Configuration {
             }
         });
 
+        // First the slots: the records of servers have counters for each.
+        if let Some(cycle) = self.cycle.get() {
+            // SAFETY: zones are initialised when the whole configuration was read.
+            let workers = unsafe { process::configured_workers(cycle.as_ptr()) };
+            root.reserve_slots(&slab, workers)?;
+        }
         for entry in &self.clusters {
             entry.prepare(root, &slab, old).map_err(|full| {
                 let servers = entry.settings.levels.iter().map(|level| level.servers.len()).sum();
                 ZoneError::FullAt(full, entry.settings.name.clone(), servers)
             })?;
-        }
-        if let Some(cycle) = self.cycle.get() {
-            // SAFETY: zones are initialised when the whole configuration was read.
-            root.reserve_slots(&slab, unsafe { process::configured_workers(cycle.as_ptr()) })?;
         }
         self.root.set(Some(root));
         Ok(())

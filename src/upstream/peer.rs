@@ -5,37 +5,70 @@ use std::marker::PhantomData;
 use std::ptr;
 
 use ngx::ffi::{
-    ngx_int_t, ngx_palloc, ngx_peer_connection_t, ngx_pool_t, ngx_str_t, ngx_uint_t, NGX_BUSY,
-    NGX_ERROR, NGX_LOG_WARN, NGX_OK, NGX_PEER_FAILED, NGX_PEER_NEXT,
+    ngx_int_t, ngx_peer_connection_t, ngx_pool_cleanup_add, ngx_pool_t, ngx_str_t, ngx_uint_t,
+    NGX_BUSY, NGX_ERROR, NGX_LOG_WARN, NGX_OK, NGX_PEER_FAILED, NGX_PEER_NEXT,
 };
+use smallvec::SmallVec;
 
 use super::configuration::Entry;
 use super::subsystem::Subsystem;
+use super::worker;
 use crate::nginx::guard::guard;
 use crate::nginx::{log, process};
-use crate::shm::cluster::{Cluster, Outcome, Selected};
+use crate::shm::cluster::{Cluster, Outcome, Selected, Tried};
 use crate::shm::server::Server;
+use crate::shm::worker::Slot;
+use crate::shm::zone::Root;
 
-/// What a request knows of its tries. It lies in the pool of the request and is not dropped: there
-/// is nothing to give back.
+/// What a request knows of its tries. It lies in the pool of the request, and is dropped with it:
+/// until then nginx refers to the names of the servers that the request went to.
 pub struct Tries<S: Subsystem> {
     entry: &'static Entry,
+    cluster: &'static Cluster,
+    root: &'static Root,
+    slot: &'static Slot,
     session: *mut S::Session,
-    pool: *mut ngx_pool_t,
     /// What nginx names in the log where no server is left.
     upstream: *mut ngx_str_t,
-    selected: Option<Selected>,
-    tried: *const Tried,
+    visited: Visited,
+    /// Whether the last server visited is at work on the request.
+    at_work: bool,
     subsystem: PhantomData<S>,
 }
 
-/// A server that the request went to, and those before.
-struct Tried {
-    server: *const Server,
-    level: usize,
-    /// Whether it may be tried once more: its connection was a kept one that had been closed.
-    once_more: bool,
-    next: *const Tried,
+/// The servers that a request went to, each pinned.
+#[derive(Default)]
+struct Visited(SmallVec<[Visit; 4]>);
+
+/// One try.
+struct Visit {
+    selected: Selected,
+    /// Whether the server may not be tried again.
+    done: bool,
+}
+
+impl Tried for Visited {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn contains(&self, level: usize, server: &Server) -> bool {
+        self.0.iter().any(|visit| visit.done && visit.is_to(level, server))
+    }
+}
+
+impl Visit {
+    fn is_to(&self, level: usize, server: &Server) -> bool {
+        self.selected.level() == level && ptr::eq(self.selected.server, server)
+    }
+}
+
+impl<S: Subsystem> Drop for Tries<S> {
+    fn drop(&mut self) {
+        for visit in &self.visited.0 {
+            Cluster::unpin(self.slot, visit.selected.server);
+        }
+    }
 }
 
 impl<S: Subsystem> Tries<S> {
@@ -46,7 +79,7 @@ impl<S: Subsystem> Tries<S> {
     /// long as the request.
     ///
     /// # Errors
-    /// Where there is no memory.
+    /// Where there is no memory, or this process is none that handles requests.
     pub unsafe fn begin(
         peer: &mut ngx_peer_connection_t,
         session: *mut S::Session,
@@ -54,22 +87,24 @@ impl<S: Subsystem> Tries<S> {
         entry: &'static Entry,
         upstream: *mut ngx_str_t,
     ) -> Result<(), ()> {
-        // SAFETY: the pool is valid; what it gives is aligned for any of our types, and lives as
-        // long as the request.
+        let ((root, slot), cluster) = (worker::place().ok_or(())?, entry.records.get().ok_or(())?);
+        // SAFETY: the pool is valid; the memory that comes with the cleanup is aligned for any of
+        // our types, and lives as long as the request.
         let tries = unsafe {
-            let tries = ngx_palloc(pool, size_of::<Self>()).cast::<Self>();
-            if tries.is_null() {
-                return Err(());
-            }
+            let cleanup = ngx_pool_cleanup_add(pool, size_of::<Self>());
+            let tries = cleanup.as_ref().ok_or(())?.data.cast::<Self>();
             tries.write(Self {
                 entry,
+                cluster,
+                root,
+                slot,
                 session,
-                pool,
                 upstream,
-                selected: None,
-                tried: ptr::null(),
+                visited: Visited::default(),
+                at_work: false,
                 subsystem: PhantomData,
             });
+            (*cleanup).handler = Some(end::<S>);
             tries
         };
         peer.data = tries.cast();
@@ -86,6 +121,7 @@ impl<S: Subsystem> Tries<S> {
 
     /// # Safety
     /// `data` is what `begin` set, of a request that nginx works on.
+    #[inline]
     pub(super) unsafe fn from_data<'a>(data: *mut c_void) -> &'a mut Self {
         // SAFETY: as the caller says; nginx calls one callback of a request at a time.
         unsafe { &mut *data.cast() }
@@ -98,60 +134,18 @@ impl<S: Subsystem> Tries<S> {
 
     /// The server of the try at work.
     pub(super) fn server(&self) -> Option<&'static Server> {
-        self.selected.as_ref().map(|selected| selected.server)
+        self.visited.0.last().filter(|_| self.at_work).map(|visit| visit.selected.server)
     }
 
-    fn records(&self) -> Option<&'static Cluster> {
-        self.entry.records.get()
-    }
-
-    fn tried(&self) -> impl Iterator<Item = &Tried> {
-        let mut next = self.tried;
-        std::iter::from_fn(move || {
-            // SAFETY: the list lies in the pool of the request.
-            let tried = unsafe { next.as_ref() }?;
-            next = tried.next;
-            Some(tried)
-        })
-    }
-
-    fn may_not_try(&self, level: usize, server: &Server) -> bool {
-        // The newest entry for a server comes first, so that a second try settles it.
-        self.tried()
-            .find(|tried| tried.level == level && ptr::eq(tried.server, server))
-            .is_some_and(|tried| !tried.once_more)
-    }
-
-    fn remember(&mut self, selected: &Selected, once_more: bool) {
-        let once_more = once_more
-            && !self.tried().any(|tried| {
-                tried.level == selected.level && ptr::eq(tried.server, selected.server)
-            });
-        // SAFETY: the pool is that of the request.
-        unsafe {
-            let tried = ngx_palloc(self.pool, size_of::<Tried>()).cast::<Tried>();
-            // Without memory the server may be tried again: the count of tries ends it.
-            if !tried.is_null() {
-                tried.write(Tried {
-                    server: selected.server,
-                    level: selected.level,
-                    once_more,
-                    next: self.tried,
-                });
-                self.tried = tried;
-            }
-        }
-    }
-
+    #[inline]
     fn get(&mut self, peer: &mut ngx_peer_connection_t) -> ngx_int_t {
         peer.set_cached(0);
         peer.connection = ptr::null_mut();
 
+        let visit = self.root.visit(self.slot);
         let most = peer.tries.max(1);
-        let selected = self.records().and_then(|records| {
-            let tried = |level: usize, server: &Server| self.may_not_try(level, server);
-            records.select(tried, process::now(), most)
-        });
+        let selected = self.cluster.select(self.slot, &visit, &self.visited, process::now(), most);
+        drop(visit);
         let Some(selected) = selected else {
             peer.name = self.upstream;
             return NGX_BUSY as ngx_int_t;
@@ -160,19 +154,23 @@ impl<S: Subsystem> Tries<S> {
         // nginx looks at `tries` before it retries: where it is 1, the answer of this server is the
         // one that the client gets.
         peer.tries = peer.tries.min(selected.choices as ngx_uint_t);
-        let address = selected.server.address();
+        let server = selected.server;
+        let address = server.address();
         peer.sockaddr = address.as_ptr().cast_mut().cast();
         peer.socklen = address.len() as _;
-        peer.name = ptr::from_ref(selected.server.name_ref()).cast_mut().cast();
-        self.selected = Some(selected);
+        peer.name = ptr::from_ref(server.name_ref()).cast_mut().cast();
+        self.visited.0.push(Visit { selected, done: false });
+        self.at_work = true;
         NGX_OK as ngx_int_t
     }
 
     fn free(&mut self, peer: &mut ngx_peer_connection_t, state: ngx_uint_t) {
         peer.tries = peer.tries.saturating_sub(1);
-        let (Some(selected), Some(records)) = (self.selected.take(), self.records()) else {
+        if !std::mem::take(&mut self.at_work) {
             return;
-        };
+        }
+        let Some(visit) = self.visited.0.last_mut() else { return };
+        let selected = visit.selected;
 
         let failed = state & NGX_PEER_FAILED as ngx_uint_t != 0;
         // SAFETY: nginx works on the request: it has just called us for it.
@@ -186,9 +184,12 @@ impl<S: Subsystem> Tries<S> {
             Outcome::Success
         };
         if state & (NGX_PEER_FAILED | NGX_PEER_NEXT) as ngx_uint_t != 0 {
-            self.remember(&selected, stale);
+            // Where only a kept connection was stale, the server may be tried once more. That ends:
+            // each such try takes a connection out of the cache.
+            visit.done = !stale;
         }
-        if let Some(ejected) = records.release(&selected, outcome, process::now()) {
+        let ejected = self.cluster.release(self.slot, &selected, outcome, process::now());
+        if let Some(ejected) = ejected {
             log::write(
                 NGX_LOG_WARN,
                 format_args!(
@@ -201,6 +202,12 @@ impl<S: Subsystem> Tries<S> {
             );
         }
     }
+}
+
+/// The request is over: nginx's cleanup of its pool.
+unsafe extern "C" fn end<S: Subsystem>(data: *mut c_void) {
+    // SAFETY: `begin` has written it, and nginx calls this once.
+    guard((), || unsafe { data.cast::<Tries<S>>().drop_in_place() });
 }
 
 impl Entry {

@@ -22,6 +22,7 @@ pub fn status(configuration: &Configuration) -> Option<Status> {
         start_time: Some(process::local_time(root.started_at())),
         shd_config_version: root.configuration().saturating_sub(1),
         workers: workers(root, now),
+        zone: configuration.usage(),
     })
 }
 
@@ -62,7 +63,7 @@ fn cluster(cluster: &shm::cluster::Cluster) -> Cluster {
                             .filter(|message| !message.is_empty())
                             .map(str::to_owned),
                     }),
-                    weight: generation.weight(index, &mut guard),
+                    weight: peer.weight,
                     max_fails: peer.max_fails,
                     fail_timeout: peer.fail_timeout / 1000,
                 });

@@ -1,3 +1,4 @@
 //! The balancing algorithms.
 
 pub mod round_robin;
+pub mod sequence;

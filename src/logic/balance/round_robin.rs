@@ -49,9 +49,19 @@ impl Turn {
         self.effective = self.weight;
     }
 
-    /// Forgets how far the rotation is. For a rotation that somebody left half updated.
-    pub fn rewind(&mut self) {
-        self.current = 0;
+    /// The current weight.
+    pub fn current(&self) -> i64 {
+        self.current
+    }
+
+    /// Puts the peer to a place in the rotation.
+    pub fn set_current(&mut self, current: i64) {
+        self.current = current;
+    }
+
+    /// Whether failures still lower its share.
+    pub fn is_recovering(&self) -> bool {
+        self.effective < self.weight
     }
 }
 
