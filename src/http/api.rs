@@ -91,12 +91,17 @@ fn json(value: &impl Serialize) -> Result<String, Refusal> {
 
 /// The path below the location; one that is not text is none of ours.
 fn path(request: &ngx_http_request_t) -> &str {
-    // SAFETY: both strings live as long as the request.
+    let location = NgxHttpCoreModule::location_conf(request);
+    // SAFETY: the strings live as long as the request.
     let (uri, prefix) = unsafe {
-        let prefix = NgxHttpCoreModule::location_conf(request).map_or(0, |conf| conf.name.len);
+        let prefix = location.map_or(&[][..], |location| conf::bytes(location.name));
         (conf::bytes(request.uri), prefix)
     };
-    uri.get(prefix..).and_then(|path| std::str::from_utf8(path).ok()).unwrap_or("\u{fffd}")
+    // nginx takes /apistatus for the location /api too.
+    uri.strip_prefix(prefix)
+        .filter(|path| prefix.ends_with(b"/") || path.is_empty() || path.starts_with(b"/"))
+        .and_then(|path| std::str::from_utf8(path).ok())
+        .unwrap_or("\u{fffd}")
 }
 
 /// The variable `$request_id`.

@@ -113,7 +113,7 @@ pub fn cluster(words: &[&[u8]]) -> Result<ClusterDirective> {
 
     for word in words.iter().map(|word| Word::new(word)) {
         match word.parameter() {
-            Some(("tries", _)) => word.once(&mut directive.tries, |w| w.number(1, u32::MAX))?,
+            Some(("tries", _)) => word.once(&mut directive.tries, |w| w.number(1, 1_000_000))?,
             Some(_) => return Err(word.unknown(ALLOWED)),
             None => {
                 word.once(&mut directive.name, |w| cluster_name(w.text))?;
@@ -474,7 +474,7 @@ mod tests {
         for (line, error) in [
             ("a b", "duplicate parameter \"b\""),
             ("tries=1 tries=2", "duplicate parameter \"tries=2\""),
-            ("tries=0", "invalid value in \"tries=0\", it must be a number from 1 to 4294967295"),
+            ("tries=0", "invalid value in \"tries=0\", it must be a number from 1 to 1000000"),
             ("x=1", "unknown parameter \"x=1\", allowed are one NAME and tries="),
             ("$a", "\"$a\": a cluster cannot be named by a variable"),
             (

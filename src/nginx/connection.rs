@@ -84,6 +84,7 @@ impl Connection {
         let (code, error) =
             unsafe { (ngx_event_connect_peer(&mut peer), io::Error::last_os_error()) };
         match code as i32 {
+            NGX_DECLINED if is_local(&error) => Err(ConnectionError::Local("no port to spare")),
             NGX_DECLINED => Err(ConnectionError::Peer(error)),
             code if code == NGX_OK as i32 || code == NGX_AGAIN => {
                 let connection = peer.connection;
@@ -241,6 +242,11 @@ impl Drop for Connection {
         // handler is not called again.
         unsafe { ngx_close_connection(self.state.connection) }
     }
+}
+
+/// Whether a connect failed for want of something on this host.
+fn is_local(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// The handler of both events.

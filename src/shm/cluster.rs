@@ -217,7 +217,8 @@ impl Cluster {
     /// Takes in how the try on a selected server ended, at `now` in monotonic milliseconds.
     ///
     /// Returns that the server is left alone from now on, where its failures have become enough for
-    /// that. The last working server of a cluster never is.
+    /// that. The last working server of a cluster never is, and none is while all have failed their
+    /// checks.
     pub fn release(
         &self,
         slot: &Slot,
@@ -239,7 +240,7 @@ impl Cluster {
                 let mut guard = self.lock();
                 // One that was removed meanwhile is of no interest any more.
                 let peer = guard.penalize(selected)?;
-                if server.is_ejected(now) {
+                if server.is_ejected(now) || self.all_failed() {
                     return None;
                 }
                 let Peer { max_fails, fail_timeout, .. } = *peer;
@@ -291,12 +292,10 @@ impl Cluster {
             guard.forgive(server);
         }
         let all_failed = guard.update_all_failed();
-        // All stay in use, or none that works is left but those that only requests failed on.
-        let last_resort = (all_failed && !before) || !guard.works(now);
         Observation {
             server: Some((state_before, State::of(record.health, all_failed))),
             all_failed: (all_failed != before).then_some(all_failed),
-            reinstated: last_resort && guard.reinstate(now),
+            reinstated: !guard.works(now) && guard.reinstate(now),
         }
     }
 
@@ -372,9 +371,10 @@ pub trait Tried {
     fn contains(&self, level: usize, server: &Server) -> bool;
 }
 
-/// Whether requests may go to a server, as far as its health is concerned.
+/// Whether requests may go to a server, as far as its health is concerned. Where all have failed
+/// their checks, nothing is held against any of them.
 fn is_usable(server: &Server, all_failed: bool, now: u64) -> bool {
-    (all_failed || server.health() != Health::Failed) && !server.is_ejected(now)
+    all_failed || (server.health() != Health::Failed && !server.is_ejected(now))
 }
 
 impl Guard<'_> {
@@ -552,14 +552,13 @@ impl Guard<'_> {
         all_failed
     }
 
-    /// Uses the servers again that are left alone for failed requests, as far as their checks admit
-    /// them. Returns whether there were any.
+    /// Uses the servers again that are left alone for failed requests, but not those that have failed
+    /// their checks. Returns whether there were any.
     fn reinstate(&mut self, now: u64) -> bool {
-        let all_failed = self.cluster.all_failed();
         let Some(generation) = self.generation() else { return false };
         let mut found = false;
         for server in generation.servers_in_use() {
-            if (all_failed || server.health() != Health::Failed) && server.is_ejected(now) {
+            if server.health() != Health::Failed && server.is_ejected(now) {
                 server.eject(0);
                 found = true;
             }

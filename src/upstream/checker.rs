@@ -61,6 +61,27 @@ struct Loop {
     in_trouble: Cell<bool>,
 }
 
+/// A check that is under way. However it ends, the next one is queued.
+struct UnderWay {
+    state: Rc<Loop>,
+    number: u64,
+    target: Rc<Target>,
+    started: u64,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let due = self.target.schedule.borrow_mut().next(self.started, process::random());
+        let state = &self.state;
+        let was_full = state.in_flight.get() >= state.most_in_flight;
+        state.in_flight.set(state.in_flight.get() - 1);
+        state.queue.borrow_mut().push(Reverse((due, self.number)));
+        if was_full || due < state.wakes_at.get() {
+            state.wake();
+        }
+    }
+}
+
 /// One server that is checked. Its record is pinned.
 struct Target {
     slot: &'static Slot,
@@ -272,29 +293,17 @@ impl Loop {
     }
 
     async fn check(self: Rc<Self>, number: u64, target: Rc<Target>) {
-        let started = process::now();
+        let under_way = UnderWay { state: self, number, target, started: process::now() };
+        let UnderWay { state, target, .. } = &under_way;
         let milliseconds = target.check.timeout.as_milliseconds();
         match timeout(milliseconds, target.probe()).await {
-            Some(Ok(verdict)) => self.settle(&target, &verdict),
+            Some(Ok(verdict)) => state.settle(target, &verdict),
             None => {
                 let message = format!("timed out after {}", target.check.timeout);
-                self.settle(&target, &Verdict::Fail(message.into()));
+                state.settle(target, &Verdict::Fail(message.into()));
             }
-            Some(Err(ConnectionError::Exiting)) => return,
-            Some(Err(error)) => self.report_trouble(&error),
-        }
-        let due = target.schedule.borrow_mut().next(started, process::random());
-        drop(target);
-        self.end(number, due);
-    }
-
-    /// Queues the next check of a target whose check ended.
-    fn end(&self, number: u64, due: u64) {
-        let was_full = self.in_flight.get() >= self.most_in_flight;
-        self.in_flight.set(self.in_flight.get() - 1);
-        self.queue.borrow_mut().push(Reverse((due, number)));
-        if was_full || due < self.wakes_at.get() {
-            self.wake();
+            Some(Err(ConnectionError::Exiting)) => {}
+            Some(Err(error)) => state.report_trouble(&error),
         }
     }
 

@@ -13,7 +13,9 @@ use crate::shm::zone::Root;
 pub fn status(configuration: &Configuration) -> Option<Status> {
     let root = configuration.root()?;
     // With the slab held no cluster is freed under our eyes.
-    let clusters = configuration.with_slab(|_| root.clusters().map(cluster).collect())?;
+    let mut clusters: Vec<_> =
+        configuration.with_slab(|_| root.clusters().map(cluster).collect())?;
+    clusters.sort_by(|a, b| a.name.cmp(&b.name));
     let now = process::now();
     Some(Status {
         clusters,
