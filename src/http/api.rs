@@ -22,18 +22,15 @@ use crate::nginx::guard::guard;
 use crate::upstream::configuration::Configuration;
 use crate::upstream::status::status;
 
-/// A cluster as the API shows it.
-#[derive(Serialize)]
-struct ClusterBody<'a> {
-    #[serde(flatten)]
-    settings: &'a settings::Cluster,
-}
-
 /// Answers a request: nginx's content handler of the location.
 pub(super) unsafe extern "C" fn handler(request: *mut ngx_http_request_t) -> ngx_int_t {
     guard(Status::NGX_ERROR, || {
         // SAFETY: nginx calls it with a request at its content phase.
         let request = unsafe { Request::from_ngx_http_request(request) };
+        #[cfg(feature = "development")]
+        if let Some(status) = super::development::handle(request) {
+            return status;
+        }
         let discarded = request.discard_request_body();
         if discarded != Status::NGX_OK {
             return discarded;
@@ -72,17 +69,14 @@ fn answer(request: &Request) -> Result<String, Refusal> {
         Resource::Clusters => json(&all(configuration)),
         Resource::Cluster(name) => {
             let entry = configuration.cluster(name).ok_or(Refusal::ClusterNotFound)?;
-            json(&ClusterBody { settings: &entry.settings })
+            json(&entry.settings)
         }
     }
 }
 
-fn all(configuration: &Configuration) -> BTreeMap<&str, ClusterBody<'_>> {
-    configuration
-        .clusters()
-        .iter()
-        .map(|entry| (entry.settings.name.as_str(), ClusterBody { settings: &entry.settings }))
-        .collect()
+fn all(configuration: &Configuration) -> BTreeMap<&str, &settings::Cluster> {
+    let settings = configuration.clusters().iter().map(|entry| &entry.settings);
+    settings.map(|settings| (settings.name.as_str(), settings)).collect()
 }
 
 fn json(value: &impl Serialize) -> Result<String, Refusal> {
@@ -90,7 +84,7 @@ fn json(value: &impl Serialize) -> Result<String, Refusal> {
 }
 
 /// The path below the location; one that is not text is none of ours.
-fn path(request: &ngx_http_request_t) -> &str {
+pub(super) fn path(request: &ngx_http_request_t) -> &str {
     let location = NgxHttpCoreModule::location_conf(request);
     // SAFETY: the strings live as long as the request.
     let (uri, prefix) = unsafe {
@@ -121,7 +115,7 @@ fn request_id(request: &mut Request) -> String {
     }
 }
 
-fn respond(request: &mut Request, status: HTTPStatus, body: &str) -> Status {
+pub(super) fn respond(request: &mut Request, status: HTTPStatus, body: &str) -> Status {
     let Some(mut buffer) = request.pool().create_buffer_from_str(body) else {
         return Status::NGX_ERROR;
     };

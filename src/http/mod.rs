@@ -2,5 +2,7 @@
 
 mod api;
 mod balancer;
+#[cfg(feature = "development")]
+mod development;
 mod directives;
 mod module;

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use lock_api::{Mutex, MutexGuard};
 
 use super::epoch::Visit;
+use super::fault;
 use super::generation::{Generation, Peer};
 use super::lock::OwnerLock;
 use super::rotation::Rotation;
@@ -181,6 +182,7 @@ impl Cluster {
         if !rotation.is_disturbed() && tried.is_empty() {
             let generation = rotation.generation();
             let index = rotation.turn();
+            fault::point("turn");
             let peer = &generation.peers()[index];
             if self.begin(slot, peer) {
                 return Some(Selected {
@@ -249,6 +251,7 @@ impl Cluster {
                 {
                     return None;
                 }
+                fault::point("eject");
                 guard.disturb();
                 server.eject(now + fail_timeout);
                 Some(Ejected { failures: max_fails, milliseconds: fail_timeout })
@@ -282,6 +285,7 @@ impl Cluster {
         let mut record = server.record();
         let changed = record.observe(failure.is_none(), thresholds).is_some();
         server.set_record(record);
+        fault::point("observe");
         server.set_message(&mut guard, failure.unwrap_or_default());
         if !changed {
             return Observation::default();
@@ -333,6 +337,7 @@ impl Cluster {
         if old.is_none_or(|old| !ptr::eq(generation, old.generation())) {
             generation.adopt_servers(&mut guard);
         }
+        fault::point("publish");
         self.current.store(rotation, Ordering::Release);
         self.removed_at.store(IN_USE, Ordering::Relaxed);
         guard.update_all_failed();
@@ -479,6 +484,7 @@ impl Guard<'_> {
             let recovering = turns.iter().any(Turn::is_recovering);
             let mut found = 0;
             let index = round_robin::pick(turns, |index| {
+                fault::point("scan");
                 let eligible = eligible(level, &peers[index]);
                 found += usize::from(eligible);
                 eligible
@@ -520,6 +526,7 @@ impl Guard<'_> {
         };
         self.disturb();
         self.rotation()?.depart();
+        fault::point("penalize");
         generation.turns(self)[index].penalize();
         Some(&peers[index])
     }

@@ -16,6 +16,7 @@
 
 pub mod cluster;
 pub mod epoch;
+pub mod fault;
 pub mod generation;
 pub mod lock;
 pub mod retired;

@@ -157,6 +157,26 @@ impl Rotation {
         (members, weights, order)
     }
 
+    /// Looks whether the order fits the peers.
+    ///
+    /// # Errors
+    /// What does not fit.
+    #[cfg(any(test, feature = "development"))]
+    pub(super) fn verify(&self) -> Result<(), String> {
+        let range = self.generation().levels().nth(self.level()).unwrap_or_default();
+        let (members, weights, order) = self.by_member();
+        let length = sequence::length(&weights).unwrap_or(0);
+        let mut expected = vec![0; length];
+        sequence::fill(&weights, &mut expected);
+        if self.length > 0 && (self.start() != range.start || members.len() != self.members()) {
+            return Err("the order has other peers than the level".to_owned());
+        }
+        if self.length > 0 && order != expected {
+            return Err("the order is not that of the weights".to_owned());
+        }
+        Ok(())
+    }
+
     /// The number of the level that the order is of.
     #[inline]
     pub fn level(&self) -> usize {

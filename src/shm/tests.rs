@@ -26,6 +26,14 @@ fn peer(name: &str, weight: u32) -> PeerPlan<'_> {
     }
 }
 
+impl Drop for Zone {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.verify();
+        }
+    }
+}
+
 struct Zone {
     heap: Heap,
     root: &'static Root,
@@ -129,6 +137,11 @@ impl Zone {
             self.root.refresh(&self.heap, cluster).unwrap();
         }
         observation
+    }
+
+    /// Every test ends with a zone that fits together.
+    fn verify(&self) {
+        self.root.verify().unwrap();
     }
 
     fn configure(&self, clusters: &[(&str, &[Vec<PeerPlan<'_>>])]) {

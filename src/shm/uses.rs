@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{fence, AtomicPtr, AtomicU32, Ordering};
 
-use super::{Full, Slab};
+use super::{fault, Full, Slab};
 
 /// The use that one worker makes of a server. Only that worker writes, and after its death who
 /// clears its slot.
@@ -48,6 +48,11 @@ impl Use {
     #[inline]
     pub fn unpin(&self) {
         Self::change(&self.pins, |count| count.saturating_sub(1));
+    }
+
+    #[cfg(any(test, feature = "development"))]
+    pub(super) fn is_clear(&self) -> bool {
+        self.connections.load(Ordering::Acquire) == 0 && self.pins.load(Ordering::Acquire) == 0
     }
 
     fn clear(&self) {
@@ -179,6 +184,7 @@ impl Uses {
     #[inline]
     pub fn begin_within(&self, own: &Use, most: u32) -> bool {
         own.begin();
+        fault::point("begin");
         if most == 0 {
             return true;
         }

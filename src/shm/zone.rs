@@ -1,11 +1,14 @@
 //! The root of the zone.
 
 use std::alloc::Layout;
+#[cfg(any(test, feature = "development"))]
+use std::collections::HashSet;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::cluster::Cluster;
 use super::epoch::{Epoch, Visit};
+use super::fault;
 use super::generation::{Generation, Plan};
 use super::retired::{Kind, Link};
 use super::rotation::Rotation;
@@ -291,6 +294,7 @@ impl Root {
     fn publish(&self, cluster: &Cluster, rotation: *mut Rotation) {
         // SAFETY: it was made in this zone, and is not in use yet.
         let before = unsafe { cluster.publish(rotation) };
+        fault::point("retire");
         // SAFETY: the one is in use now. The other may be null, or was in use until now, and is
         // freed by `sweep` only.
         let (new, old) = unsafe { ((*rotation).generation(), before.as_ref()) };
@@ -368,6 +372,7 @@ impl Root {
     /// Gives the slot of a process back that ends. The caller holds the slab.
     pub fn release_slot(&self, slot: &Slot) {
         for server in self.all_servers() {
+            fault::point("give back");
             server.uses().clear(slot.index());
         }
         slot.free();
@@ -417,6 +422,7 @@ impl Root {
                 })
         });
         for address in doomed {
+            fault::point("sweep");
             // SAFETY: nobody finds it any more, nobody who found it is still in that visit, and no
             // request refers to it where it is a server.
             unsafe {
@@ -440,6 +446,45 @@ impl Root {
                 !cluster.current().is_null() && cluster.removed_at().is_some_and(|at| at < oldest)
             });
         }
+    }
+
+    /// Looks whether all that lies in the zone fits together. The caller holds the slab.
+    ///
+    /// # Errors
+    /// What does not fit.
+    #[cfg(any(test, feature = "development"))]
+    pub fn verify(&self) -> Result<(), String> {
+        const MOST: usize = 10_000_000;
+        let mut waiting = HashSet::new();
+        let mut next = NonNull::new(self.retired.load(Ordering::Acquire));
+        while let Some(address) = next {
+            if !waiting.insert(address) || waiting.len() > MOST {
+                return Err("the list of what waits to be freed has a loop".to_owned());
+            }
+            // SAFETY: what is in the list was not freed.
+            let link = unsafe { address.as_ref() };
+            if link.retired_at() == 0 {
+                return Err("what is in use waits to be freed".to_owned());
+            }
+            next = NonNull::new(link.next.load(Ordering::Acquire));
+        }
+        for cluster in self.clusters() {
+            let guard = cluster.lock();
+            let Some(rotation) = guard.rotation() else { continue };
+            let name = cluster.name();
+            rotation.verify().map_err(|wrong| format!("cluster {name}: {wrong}"))?;
+            for server in rotation.generation().servers_not_in(None) {
+                if waiting.contains(&NonNull::from(&server.link)) {
+                    return Err(format!("cluster {name}: {} waits to be freed", server.name()));
+                }
+                for slot in self.slots().filter(|slot| !slot.is_taken() && !slot.is_orphaned()) {
+                    if server.uses().of(slot.index()).is_some_and(|found| !found.is_clear()) {
+                        return Err(format!("{}: a free slot holds it", server.name()));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// # Safety
