@@ -27,6 +27,7 @@ help: ## print this
 ## OUT=DIR                this folder (objs/custom)
 ## BUILDS="A B"           the builds that test and proof go through: vendored debian
 ## T="t/a.t t/b.t"        the files that nginx-test runs (all of t/), with PROVE_ARGS="-v"
+## FEATURES=development   with what only tests need (PUT, verify, faults); give it an OUT of its own
 ## SAMPLE=1               a short proof; or PROOF_ARGS="..." for t/proof/run
 ## DEMO_SECONDS=20        the demo ends by itself; DEMO_PORT=8080 is where it listens
 ## NGX_CONFIGURE_ARGS     the arguments of the vendored nginx's configure (build/nginx.sh has the usual ones)

@@ -11,7 +11,7 @@ export NGX_CONFIGURE_ARGS
 # Each nginx has a target directory of its own, so that they do not undo each other's work.
 use_nginx() {
     target=${CARGO_TARGET_DIR:-target}
-    features=http
+    features=http${FEATURES:+,$FEATURES}
     case $1 in
         vendored)
             # These would win over the feature.
