@@ -45,13 +45,11 @@ pub fn declare(
     }
 }
 
-/// The zone that the running cycle has under the name of `zone`, while a new cycle is prepared.
-///
-/// # Safety
-/// To be called from the init handler of `zone` only; the result is used during that call.
-pub unsafe fn of_running_cycle(zone: &ngx_shm_zone_t) -> Option<NonNull<ngx_shm_zone_t>> {
-    // SAFETY: during the preparation of a cycle ngx_cycle is the one before, at the very start a
-    // stub whose list is empty. Its list of zones is a valid nginx list.
+/// The zone that the running cycle has under the name of `zone`. While a new cycle is prepared, that
+/// is the one before, at the very start a stub without zones.
+pub fn of_running_cycle(zone: &ngx_shm_zone_t) -> Option<NonNull<ngx_shm_zone_t>> {
+    // SAFETY: ngx_cycle is valid from the beginning of main() on, and its list of zones is a valid
+    // nginx list.
     unsafe {
         let mut part: *const ngx_list_part_t = &(*ngx_cycle).shared_memory.part;
         while let Some(current) = part.as_ref() {

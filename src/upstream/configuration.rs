@@ -18,8 +18,8 @@ use crate::shm::lock;
 use crate::shm::zone::Root;
 use crate::shm::{Full, Slab};
 
-/// The clusters of one configuration. It lives in the pool of its cycle; nothing that it does when
-/// it is dropped touches the zone, which may be gone by then.
+/// The clusters of one configuration. It lives in the pool of its cycle. When the cycle is replaced,
+/// its zone may be gone before it is dropped.
 #[derive(Default)]
 pub struct Configuration {
     /// What `checkups_zone` says.
@@ -29,6 +29,8 @@ pub struct Configuration {
     cycle: Cell<Option<NonNull<ngx_cycle_t>>>,
     shared: Cell<Option<NonNull<ngx_shm_zone_t>>>,
     root: Cell<Option<&'static Root>>,
+    /// Whether the records were taken into use: the cycle cannot fail any more.
+    committed: Cell<bool>,
 }
 
 /// A zone as the configuration names it.
@@ -162,34 +164,32 @@ impl Configuration {
         root.discard(&slab);
         root.sweep(&slab);
 
-        // SAFETY: this is the init handler of the zone.
-        let running = unsafe { zone::of_running_cycle(zone) };
-        let old = running.and_then(|running| {
-            // SAFETY: the zone of the running cycle is mapped until the new cycle runs; only its
-            // records are read, no lock of its allocator is taken.
-            unsafe {
-                let pool = NonNull::new(running.as_ref().shm.addr)?;
-                if pool.as_ptr() == zone.shm.addr {
-                    return None;
-                }
-                let pool = pool.cast::<ngx::ffi::ngx_slab_pool_t>();
-                Root::at(NonNull::new(pool.as_ref().data)?.cast())
-            }
-        });
+        self.prepare_records(root, &slab, root_to_replace(zone)).inspect_err(|_| {
+            root.discard(&slab);
+        })?;
+        self.root.set(Some(root));
+        Ok(())
+    }
 
+    /// `old` is the root of the zone that this one is to replace, where there is one.
+    fn prepare_records(
+        &self,
+        root: &Root,
+        slab: &LockedSlab,
+        old: Option<&Root>,
+    ) -> Result<(), ZoneError> {
         // First the slots: the records of servers have counters for each.
         if let Some(cycle) = self.cycle.get() {
             // SAFETY: zones are initialised when the whole configuration was read.
             let workers = unsafe { process::configured_workers(cycle.as_ptr()) };
-            root.reserve_slots(&slab, workers)?;
+            root.reserve_slots(slab, workers)?;
         }
         for entry in &self.clusters {
-            entry.prepare(root, &slab, old).map_err(|full| {
+            entry.prepare(root, slab, old).map_err(|full| {
                 let servers = entry.settings.levels.iter().map(|level| level.servers.len()).sum();
                 ZoneError::FullAt(full, entry.settings.name.clone(), servers)
             })?;
         }
-        self.root.set(Some(root));
         Ok(())
     }
 
@@ -199,6 +199,38 @@ impl Configuration {
         if let Some(root) = self.root() {
             self.with_slab(|slab| root.commit(slab));
         }
+        self.committed.set(true);
+    }
+}
+
+impl Drop for Configuration {
+    /// Where the cycle failed after its zone was prepared, what was prepared is thrown away. By then
+    /// nginx has unmapped a zone that was made for that cycle, but one of the running cycle is there.
+    fn drop(&mut self) {
+        let (Some(root), Some(shared)) = (self.root(), self.shared()) else { return };
+        if self.committed.get() {
+            return;
+        }
+        let running = zone::of_running_cycle(shared);
+        // SAFETY: nginx keeps the structure in the running cycle.
+        if running.is_some_and(|running| unsafe { running.as_ref() }.shm.addr == shared.shm.addr) {
+            self.with_slab(|slab| root.discard(slab));
+        }
+    }
+}
+
+/// The root of the zone that the running cycle has under the same name, where that is another one.
+fn root_to_replace(zone: &ngx_shm_zone_t) -> Option<&'static Root> {
+    let running = zone::of_running_cycle(zone)?;
+    // SAFETY: the zone of the running cycle is mapped until the new cycle runs, and the result is
+    // used no longer than that; only its records are read, no lock of its allocator is taken.
+    unsafe {
+        let pool = NonNull::new(running.as_ref().shm.addr)?;
+        if pool.as_ptr() == zone.shm.addr {
+            return None;
+        }
+        let pool = pool.cast::<ngx::ffi::ngx_slab_pool_t>();
+        Root::at(NonNull::new(pool.as_ref().data)?.cast())
     }
 }
 

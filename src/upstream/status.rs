@@ -7,6 +7,7 @@ use super::worker::ALIVE;
 use crate::logic::status::{Checked, Cluster, Server, State, Status};
 use crate::nginx::process;
 use crate::shm;
+use crate::shm::generation::Peer;
 use crate::shm::zone::Root;
 
 /// The state of all clusters. `None`: there is no zone.
@@ -14,7 +15,7 @@ pub fn status(configuration: &Configuration) -> Option<Status> {
     let root = configuration.root()?;
     // With the slab held no cluster is freed under our eyes.
     let mut clusters: Vec<_> =
-        configuration.with_slab(|_| root.clusters().map(cluster).collect())?;
+        configuration.with_slab(|_| root.clusters().filter_map(cluster).collect())?;
     clusters.sort_by(|a, b| a.name.cmp(&b.name));
     let now = process::now();
     Some(Status {
@@ -43,35 +44,32 @@ fn workers(root: &Root, now: u64) -> Vec<(u32, bool)> {
     workers.into_iter().collect()
 }
 
-fn cluster(cluster: &shm::cluster::Cluster) -> Cluster {
+/// `None`: a cluster of a configuration that is not in use yet.
+fn cluster(cluster: &shm::cluster::Cluster) -> Option<Cluster> {
     let mut guard = cluster.lock();
     let all_failed = cluster.all_failed();
-    let mut levels = Vec::new();
-    if let Some(generation) = guard.generation() {
-        for range in generation.levels() {
-            let mut servers = Vec::with_capacity(range.len());
-            for index in range {
-                let peer = &generation.peers()[index];
-                let record = peer.server.record();
-                let state = State::of(record.health, all_failed);
-                let checked = !peer.down && peer.server.is_checked() && state != State::Unchecked;
-                servers.push(Server {
-                    address: peer.server.name().to_owned(),
-                    checked: checked.then(|| Checked {
-                        state,
-                        fail_num: record.fails,
-                        lastmodified: process::local_time(peer.server.changed_at()),
-                        msg: Some(peer.server.message(&mut guard))
-                            .filter(|message| !message.is_empty())
-                            .map(str::to_owned),
-                    }),
-                    weight: peer.weight,
-                    max_fails: peer.max_fails,
-                    fail_timeout: peer.fail_timeout / 1000,
-                });
-            }
-            levels.push(servers);
+    let generation = guard.generation()?;
+    let mut server = |peer: &Peer| {
+        let record = peer.server.record();
+        let state = State::of(record.health, all_failed);
+        let checked = !peer.down && peer.server.is_checked() && state != State::Unchecked;
+        let message = peer.server.message(&mut guard);
+        Server {
+            address: peer.server.name().to_owned(),
+            checked: checked.then(|| Checked {
+                state,
+                fail_num: record.fails,
+                lastmodified: process::local_time(peer.server.changed_at()),
+                msg: Some(message).filter(|message| !message.is_empty()).map(str::to_owned),
+            }),
+            weight: peer.weight,
+            max_fails: peer.max_fails,
+            fail_timeout: peer.fail_timeout / 1000,
         }
-    }
-    Cluster { name: cluster.name().to_owned(), levels }
+    };
+    let levels = generation
+        .levels()
+        .map(|range| generation.peers()[range].iter().map(&mut server).collect())
+        .collect();
+    Some(Cluster { name: cluster.name().to_owned(), levels })
 }
