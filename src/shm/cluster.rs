@@ -554,7 +554,9 @@ impl Guard<'_> {
     }
 
     fn update_all_failed(&mut self) -> bool {
-        let all_failed = self.generation().is_some_and(Generation::have_all_failed);
+        let all_failed = self
+            .generation()
+            .is_some_and(|generation| generation.have_all_failed(&generation.failed_servers()));
         self.cluster.all_failed.store(all_failed, Ordering::Relaxed);
         all_failed
     }

@@ -239,10 +239,20 @@ impl Generation {
             .filter(move |server| known.insert(ptr::from_ref(*server)))
     }
 
-    /// Whether every server in use has failed its checks.
-    pub(super) fn have_all_failed(&self) -> bool {
+    /// The servers that have failed their checks, as far as this generation has them checked: what
+    /// an earlier one knows of others does not count.
+    pub(super) fn failed_servers(&self) -> HashSet<*const Server> {
+        self.peers()
+            .iter()
+            .filter(|peer| peer.checked && peer.server.health() == Health::Failed)
+            .map(|peer| ptr::from_ref(peer.server))
+            .collect()
+    }
+
+    /// Whether every server in use is among these, which have failed their checks.
+    pub(super) fn have_all_failed(&self, failed: &HashSet<*const Server>) -> bool {
         let mut servers = self.servers_in_use().peekable();
-        servers.peek().is_some() && servers.all(|server| server.health() == Health::Failed)
+        servers.peek().is_some() && servers.all(|server| failed.contains(&ptr::from_ref(server)))
     }
 
     /// The number of the generation: no two in the zone have the same.

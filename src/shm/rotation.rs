@@ -11,7 +11,6 @@ use super::generation::{Generation, Peer};
 use super::retired::{Kind, Link};
 use super::{Full, Slab};
 use crate::logic::balance::sequence::{self, Place};
-use crate::logic::health::Health;
 
 /// For how many rounds, and for how many picks at the least, the scan goes on where it keeps another
 /// order than the rotation although nothing is unusual any more.
@@ -53,9 +52,11 @@ impl Rotation {
     /// # Errors
     /// Where the zone is full.
     pub(super) fn create(slab: &impl Slab, generation: &Generation) -> Result<*mut Self, Full> {
-        let all_failed = generation.have_all_failed();
-        let usable =
-            |peer: &Peer| !peer.down && (all_failed || peer.server.health() != Health::Failed);
+        let failed = generation.failed_servers();
+        let all_failed = generation.have_all_failed(&failed);
+        let usable = |peer: &Peer| {
+            !peer.down && (all_failed || !failed.contains(&ptr::from_ref(peer.server)))
+        };
 
         let peers = generation.peers();
         let mut choices = 0;

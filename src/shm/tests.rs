@@ -557,3 +557,13 @@ fn all_are_used_where_all_have_failed_whatever_requests_said() {
     assert_eq!(cluster.release(&any, Outcome::Failure, 0), None);
     assert_eq!(names(cluster, 2).matches('A').count(), 1);
 }
+
+#[test]
+fn a_server_that_is_no_longer_checked_is_used_at_once() {
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
+    zone.check(&cluster, "A", Some("x"));
+    assert_eq!(names(cluster, 2), "BB");
+    let unchecked = |name| PeerPlan { checked: false, ..peer(name, 1) };
+    zone.configure(&[("api", &[vec![unchecked("A"), unchecked("B")]])]);
+    assert_eq!(names(cluster, 2).matches('A').count(), 1);
+}

@@ -27,19 +27,20 @@ impl Slot {
     pub(super) fn create(slab: &impl Slab, index: u32, next: *mut Self) -> Option<*mut Self> {
         let slot = slab.allocate(Layout::new::<Self>())?.cast::<Self>();
         // SAFETY: the memory holds a Self, and nobody else knows of it yet.
-        unsafe { slot.write(Self { next: AtomicPtr::new(next), index, ..Self::detached() }) }
+        unsafe { slot.write(Self { next: AtomicPtr::new(next), index, ..Self::detached(0) }) }
         Some(slot.as_ptr())
     }
 
-    /// A slot that is in no zone, and has counters in no server.
-    pub(super) fn detached() -> Self {
+    /// The slot of a worker that runs this configuration, which is in no zone, and has counters in
+    /// no server.
+    pub(super) fn detached(configuration: u64) -> Self {
         Self {
             next: AtomicPtr::new(std::ptr::null_mut()),
             index: u32::MAX,
             presence: Presence::default(),
             process: AtomicU32::new(FREE),
             number: AtomicU32::new(0),
-            configuration: AtomicU64::new(0),
+            configuration: AtomicU64::new(configuration),
             seen: AtomicU64::new(0),
         }
     }

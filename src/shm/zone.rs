@@ -366,7 +366,7 @@ impl Root {
     /// nobody sees what it uses: nothing is freed from now on, and its connections are not counted.
     pub fn detached_slot(&self) -> &'static Slot {
         self.is_swept.store(false, Ordering::Relaxed);
-        Box::leak(Box::new(Slot::detached()))
+        Box::leak(Box::new(Slot::detached(self.configuration())))
     }
 
     /// Gives the slot of a process back that ends. The caller holds the slab.

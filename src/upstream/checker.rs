@@ -250,7 +250,7 @@ impl Loop {
 
     /// Starts each check when it is due.
     async fn dispatch(self: Rc<Self>) {
-        while !process::is_exiting() {
+        while !process::is_exiting() && self.is_current() {
             let now = process::now();
             let next = self.queue.borrow().peek().map(|Reverse((due, _))| *due);
             let room = self.in_flight.get() < self.most_in_flight;
@@ -317,7 +317,15 @@ impl Loop {
         }
     }
 
+    /// Whether no newer configuration was taken into use: the checks are for its worker 0 then.
+    fn is_current(&self) -> bool {
+        self.slot.configuration() == self.root.configuration()
+    }
+
     fn settle(&self, target: &Target, verdict: &Verdict) {
+        if !self.is_current() {
+            return;
+        }
         self.in_trouble.set(false);
         let failure = match verdict {
             Verdict::Pass => None,
