@@ -95,7 +95,7 @@ impl Zone {
         lock::set_own_id(std::process::id());
         let heap = Heap::default();
         let root = Root::create(&heap, 1).unwrap();
-        root.reserve_slots(&heap, 3).unwrap();
+        root.reserve_slots(&heap, 2).unwrap();
         let slot = root.claim_slot(std::process::id(), 0, 1).unwrap();
         Self { heap, root, slot }
     }
@@ -531,15 +531,15 @@ fn another_zone_takes_over_what_is_known() {
 fn workers_have_slots() {
     let (zone, _) = Zone::with(&[vec![peer("A", 1)]]);
     let own = std::process::id();
-    let slots: Vec<_> = (1..3).map(|n| zone.root.claim_slot(own, n, 7).unwrap()).collect();
-    assert!(zone.root.claim_slot(own, 3, 7).is_none());
+    let slots: Vec<_> = (1..4).map(|n| zone.root.claim_slot(own, n, 7).unwrap()).collect();
+    assert!(zone.root.claim_slot(own, 4, 7).is_none());
     zone.root.release_slot(slots[0]);
     slots[1].beat(9);
     let again = zone.root.claim_slot(own, 5, 8).unwrap();
     assert_eq!((again.number(), again.configuration()), (5, 1));
     let mut numbers: Vec<_> = zone.root.workers().map(|slot| slot.number()).collect();
     numbers.sort_unstable();
-    assert_eq!(numbers, [2, 5]);
+    assert_eq!(numbers, [2, 3, 5]);
     zone.root.reserve_slots(&zone.heap, 3).unwrap();
     assert!(zone.root.claim_slot(own, 6, 8).is_some());
 }

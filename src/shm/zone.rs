@@ -209,7 +209,9 @@ impl Root {
         self.reap();
         let have = self.slots_length.load(Ordering::Relaxed) as usize;
         let free = self.slots().filter(|slot| !slot.is_taken()).count();
-        let wanted = have + workers.saturating_sub(free);
+        // As many again for the workers of the next configuration: the counters for those that come
+        // first lie in the records of the servers, those for later ones beside them.
+        let wanted = if free < workers { have + 2 * workers - free } else { have };
         for server in self.clusters().flat_map(servers) {
             server.uses().extend(slab, wanted)?;
         }
