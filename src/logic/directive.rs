@@ -1,5 +1,6 @@
 //! The words of the `checkups_*` directives, parsed into settings.
 
+use std::borrow::Cow;
 use std::str;
 
 use thiserror::Error;
@@ -116,7 +117,7 @@ pub fn cluster(words: &[&[u8]]) -> Result<ClusterDirective> {
             Some(("tries", _)) => word.once(&mut directive.tries, |w| w.number(1, 1_000_000))?,
             Some(_) => return Err(word.unknown(ALLOWED)),
             None => {
-                word.once(&mut directive.name, |w| cluster_name(w.text))?;
+                word.once(&mut directive.name, |w| cluster_name(&w.text))?;
             }
         }
     }
@@ -172,7 +173,7 @@ pub fn check(words: &[&[u8]], host: &str) -> Result<Option<Check>> {
             return match words.first() {
                 None => Ok(None),
                 Some(word) => {
-                    Err(DirectiveError::AfterOff { word: Word::new(word).text.to_owned() })
+                    Err(DirectiveError::AfterOff { word: Word::new(word).text.to_string() })
                 }
             }
         }
@@ -199,7 +200,7 @@ pub fn check(words: &[&[u8]], host: &str) -> Result<Option<Check>> {
             }
             Some("uri" | "method" | "host") if !http => {
                 return Err(DirectiveError::NotForType {
-                    word: word.text.to_owned(),
+                    word: word.text.to_string(),
                     kind: "tcp",
                     allowed: COMMON,
                 });
@@ -231,45 +232,38 @@ pub fn check(words: &[&[u8]], host: &str) -> Result<Option<Check>> {
     }))
 }
 
-/// One word of a directive.
+/// One word of a directive. What is not UTF-8 in it is replaced, by what no parameter admits.
 struct Word<'a> {
-    text: &'a str,
-    utf8: bool,
+    text: Cow<'a, str>,
 }
 
 impl<'a> Word<'a> {
     fn new(bytes: &'a [u8]) -> Self {
-        match str::from_utf8(bytes) {
-            Ok(text) => Self { text, utf8: true },
-            Err(error) => {
-                let valid = &bytes[..error.valid_up_to()];
-                Self { text: str::from_utf8(valid).unwrap_or_default(), utf8: false }
-            }
-        }
+        Self { text: String::from_utf8_lossy(bytes) }
     }
 
-    fn parameter(&self) -> Option<(&'a str, &'a str)> {
-        self.text.split_once('=').filter(|_| self.utf8)
+    fn parameter(&self) -> Option<(&str, &str)> {
+        self.text.split_once('=')
     }
 
-    fn value(&self) -> &'a str {
+    fn value(&self) -> &str {
         self.parameter().map_or("", |(_, value)| value)
     }
 
     fn once<T>(&self, slot: &mut Option<T>, parse: impl FnOnce(&Self) -> Result<T>) -> Result<()> {
         if slot.is_some() {
-            return Err(DirectiveError::Duplicate { word: self.text.to_owned() });
+            return Err(DirectiveError::Duplicate { word: self.text.to_string() });
         }
         *slot = Some(parse(self)?);
         Ok(())
     }
 
     fn unknown(&self, allowed: &'static str) -> DirectiveError {
-        DirectiveError::Unknown { word: self.text.to_owned(), allowed }
+        DirectiveError::Unknown { word: self.text.to_string(), allowed }
     }
 
     fn invalid(&self, allowed: impl Into<String>) -> DirectiveError {
-        DirectiveError::Value { word: self.text.to_owned(), allowed: allowed.into() }
+        DirectiveError::Value { word: self.text.to_string(), allowed: allowed.into() }
     }
 
     fn number(&self, least: u32, most: u32) -> Result<u32> {
@@ -460,6 +454,7 @@ mod tests {
             assert_eq!(check_error(line), error, "{line}");
         }
         assert!(check(&[b"http", b"uri=/\xff"], "up").is_err());
+        assert!(cluster(&[b"caf\xe9"]).is_err());
         assert!(check(&[b"http", b"uri=/a b"], "up").is_err());
         assert!(check(&[b"http", b"host=a\r\nb"], "up").is_err());
     }
