@@ -29,6 +29,7 @@ help: ## print this
 ## T="t/a.t t/b.t"        the files that nginx-test runs (all of t/), with PROVE_ARGS="-v"
 ## FEATURES=development   with what only tests need (PUT, verify, faults); give it an OUT of its own
 ## SAMPLE=1               a short proof; or PROOF_ARGS="..." for t/proof/run
+## BENCH_ARGS="..."       for benches/end_to_end.py: --rounds, --seconds, --servers, --picks
 ## DEMO_SECONDS=20        the demo ends by itself; DEMO_PORT=8080 is where it listens
 ## NGX_CONFIGURE_ARGS     the arguments of the vendored nginx's configure (build/nginx.sh has the usual ones)
 
@@ -64,8 +65,10 @@ proof: ## the long proofs, for each of BUILDS
 		sh build/proof.sh $$build $(PROOF_ARGS); \
 	done
 
-bench: ## criterion, on the parts without nginx
+bench: module ## criterion, then side by side with nginx's own balancer, into benches/RESULTS.md
+	@sh build/packages.sh bench
 	cargo bench --locked
+	@env -u NGINX MODULE="$(OUT)/ngx_http_checkups_module.so" python3 benches/end_to_end.py $(BENCH_ARGS)
 
 clean: ## remove all that was built
 	rm -rf objs t/servroot*

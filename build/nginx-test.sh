@@ -20,6 +20,8 @@ if [ -n "${T:-}" ]; then set -- $T; else set -- t/*.t; fi
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/checkups-t.XXXXXX")
 chmod 755 "$scratch"
 
+# make exports it where it was set on the command line; to nginx it names inherited sockets.
+unset NGINX
 TEST_NGINX_BINARY=$out/nginx
 TEST_NGINX_LOAD_MODULES=$out/ngx_http_checkups_module.so
 TEST_NGINX_SERVROOT=$scratch/servroot

@@ -14,7 +14,13 @@ pub fn guard<T>(fallback: T, body: impl FnOnce() -> T) -> T {
     // What the body changed before it panicked stays as it is: shared memory is valid at every
     // step, and a configuration that was being read is thrown away by the fallback.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
-        log::write(NGX_LOG_ALERT, format_args!("a callback panicked, see above"));
+        report();
         fallback
     })
+}
+
+#[cold]
+#[inline(never)]
+fn report() {
+    log::write(NGX_LOG_ALERT, format_args!("a callback panicked, see above"));
 }

@@ -194,6 +194,18 @@ impl Cluster {
                 });
             }
         }
+        self.select_by_scan(slot, tried, now, most)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn select_by_scan(
+        &self,
+        slot: &Slot,
+        tried: &impl Tried,
+        now: u64,
+        most: usize,
+    ) -> Option<Selected> {
         self.lock().scan(slot, tried, now, most)
     }
 
@@ -431,7 +443,6 @@ impl Guard<'_> {
     }
 
     /// The classic way to pick a server; see [`Cluster::select`].
-    #[cold]
     fn scan(&mut self, slot: &Slot, tried: &impl Tried, now: u64, most: usize) -> Option<Selected> {
         self.disturb();
         let rotation = self.rotation()?;
