@@ -34,7 +34,7 @@ help: ## print this
 ## NGX_CONFIGURE_ARGS     the arguments of the vendored nginx's configure (build/nginx.sh has the usual ones)
 
 packages: ## install all system packages that any target wants (Debian; elsewhere: name them)
-	@sh build/packages.sh module debian test demo proof
+	@sh build/packages.sh module debian test demo proof bench
 
 module: ## build nginx and the module: objs/nginx, objs/ngx_http_checkups_module.so
 	@sh build/packages.sh module $(filter debian,$(BUILD))

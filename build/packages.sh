@@ -36,9 +36,12 @@ test    memcached                cmd memcached
 demo    python3                  cmd python3
 demo    curl                     cmd curl
 
-proof   wrk                      cmd wrk
-proof   valgrind                 cmd valgrind
 proof   python3                  cmd python3
+
+bench   wrk                      cmd wrk
+bench   valgrind                 cmd valgrind
+bench   util-linux               cmd taskset
+bench   python3                  cmd python3
 LIST
 }
 
