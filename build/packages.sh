@@ -31,11 +31,11 @@ test    libtest-longstring-perl  perl Test::LongString
 test    python3                  cmd python3
 test    curl                     cmd curl
 test    openssl                  cmd openssl
-test    memcached                cmd memcached
 
 demo    python3                  cmd python3
 demo    curl                     cmd curl
 
+proof   wrk                      cmd wrk
 proof   python3                  cmd python3
 
 bench   wrk                      cmd wrk
