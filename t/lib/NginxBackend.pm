@@ -1,0 +1,479 @@
+package NginxBackend;
+
+# Servers for the tests of the checks. One process plays all of them: it does
+# what it is told with each check and each request, and remembers when what
+# came.
+#
+#   my $backend = NginxBackend->start;
+#   $backend->add('a', checks => [qw(200 503 hang)]);   # returns "127.0.0.1:PORT"
+#   $backend->wait_for('a', 3);                         # the third check has come
+#
+# A check is an HTTP request with the User-Agent of checkups, anything else is a
+# request. Each takes the next word of its list; the last one is for all that
+# follow. So a list that ends in "hang" stops the checks of a server (where
+# their timeout is long), and what is known of it stays as it is:
+#
+#   200       an answer of this status, whose body is the name of the server
+#   200:300   the same after 300 ms
+#   wait:200  the same when the test calls release()
+#   hang      nothing at all           close     the end of the connection
+#   reset     a TCP reset              half      the end within the header
+#   garbage   no HTTP                  interim   a 100 before the 200
+#   split     a 200 in three pieces    trickle   a header line without an end
+#   endless   a 200 with a body without an end
+#   error     the first line of a 200, then a reset
+#
+# A server listens, or is bound without listening ("refuse"), so that connects
+# are refused and yet nobody else can take the port, or listens with a queue
+# that is full ("full"), so that connects hang.
+#
+# Any server tells what its checks were: GET /_last is the last one's text, and
+# GET /_count how many there were.
+
+use strict;
+use warnings;
+
+use Fcntl qw(F_GETFL F_SETFL O_NONBLOCK);
+use File::Temp ();
+use IO::Select ();
+use JSON::PP ();
+use POSIX ();
+use Socket;
+use Time::HiRes qw(clock_gettime sleep CLOCK_MONOTONIC);
+
+sub now { return clock_gettime(CLOCK_MONOTONIC) }
+
+#-- The side of the test ---------------------------------------------------
+
+sub start {
+    my $class = shift;
+    my $self = bless { owner => $$, directory => File::Temp->newdir('checkups-b.XXXXXX', TMPDIR => 1) }, $class;
+    chmod 0755, $self->{directory};
+    socketpair(my $ours, my $theirs, AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die "socketpair: $!";
+    $_->autoflush(1) for $ours, $theirs;
+    defined($self->{pid} = fork) or die "fork: $!";
+    if (!$self->{pid}) {
+        close $ours;
+        # The END blocks and destructors of the test are not ours.
+        eval { NginxBackend::Process->new($theirs, "$self->{directory}")->run; 1 } or print STDERR "backend: $@";
+        POSIX::_exit(0);
+    }
+    close $theirs;
+    $self->{control} = $ours;
+    return $self;
+}
+
+sub call {
+    my ($self, @words) = @_;
+    print { $self->{control} } JSON::PP::encode_json(\@words), "\n";
+    my $answer = readline $self->{control};
+    defined $answer or die "the backend is gone\n";
+    $answer = JSON::PP::decode_json($answer);
+    die "backend: $answer->{error}\n" if $answer->{error};
+    return $answer->{result};
+}
+
+# kind: inet (default), inet6 or unix; state: listen (default), refuse or full;
+# checks, requests: lists of words.
+sub add       { my ($self, $name, %as) = @_; return $self->call(add => $name, \%as) }
+sub checks    { my ($self, $name, @words) = @_; return $self->call(script => $name, 'checks', @words) }
+sub requests  { my ($self, $name, @words) = @_; return $self->call(script => $name, 'requests', @words) }
+sub state     { my ($self, $name, $state) = @_; return $self->call(state => $name, $state) }
+sub release   { my ($self, $name) = @_; return $self->call(release => $name) }
+sub forget    { my $self = shift; return $self->call('forget') }
+
+# What came to a server: accepted (connections), silent (connections that ended
+# without a byte), checks and requests (times of arrival, monotonic seconds),
+# open (connections with a check on them), last (the text of the last check),
+# targets (the request lines of all, in order).
+sub seen { my ($self, $name) = @_; return $self->call(seen => $name) }
+
+# How many connections with a check there are, to all servers.
+sub all_open { my $self = shift; return $self->call('all_open') }
+
+sub count { my ($self, $name) = @_; return scalar @{ $self->seen($name)->{checks} } }
+
+# Waits until so many checks have come.
+sub wait_for {
+    my ($self, $name, $count, $seconds) = @_;
+    return $self->wait_until($seconds, sub { $self->count($name) >= $count });
+}
+
+# Waits until so many connections have come.
+sub wait_for_connections {
+    my ($self, $name, $count, $seconds) = @_;
+    return $self->wait_until($seconds, sub { $self->seen($name)->{accepted} >= $count });
+}
+
+sub wait_until {
+    my ($self, $seconds, $condition) = @_;
+    my $deadline = now() + ($seconds // 10);
+    until ($condition->()) {
+        return 0 if now() > $deadline;
+        sleep 0.005;
+    }
+    return 1;
+}
+
+# For files of Test::Nginx: the section "--- backend" has one server a line,
+#
+#   name [inet6|unix] [refuse|full]: words for checks | words for requests
+#
+# whose address is $TEST_NGINX_BACKEND_NAME, and the port $TEST_NGINX_PORT_NAME.
+sub prepare_block {
+    my ($self, $block) = @_;
+    $self->forget;
+    my $text = $block->backend // return;
+    for my $line (grep { /\S/ } split /\n/, $text) {
+        my ($head, $words) = split /:/, $line, 2;
+        my ($name, @kind) = split ' ', $head;
+        my ($checks, $requests) = map { [split] } split /\|/, $words // '';
+        my %as = (checks => $checks // [], requests => $requests // []);
+        for my $word (@kind) { $as{ $word =~ /^(?:refuse|full)$/ ? 'state' : 'kind' } = $word }
+        my $address = $self->add($name, %as);
+        ## no critic (RequireLocalizedPunctuationVars): it is read by Test::Nginx
+        $ENV{ 'TEST_NGINX_BACKEND_' . uc $name } = $address;
+        ($ENV{ 'TEST_NGINX_PORT_' . uc $name }) = $address =~ /:(\d+)\z/;
+    }
+    return;
+}
+
+sub stop {
+    my $self = shift;
+    return if !$self->{pid} || $self->{owner} != $$;
+    close $self->{control};         # the end of the process
+    my $deadline = now() + 2;
+    my $gone;
+    sleep 0.005 until ($gone = waitpid $self->{pid}, POSIX::WNOHANG()) || now() > $deadline;
+    if (!$gone) {
+        kill KILL => $self->{pid};
+        waitpid $self->{pid}, 0;
+    }
+    delete $self->{pid};
+    return;
+}
+
+sub DESTROY { local ($?, $@, $!); $_[0]->stop; return }
+
+#-- The process ------------------------------------------------------------
+
+package NginxBackend::Process;
+
+use Errno qw(EAGAIN EINPROGRESS EINTR EWOULDBLOCK);
+use Socket;
+use Time::HiRes ();
+
+my $queue_length = 511;
+my %used;
+
+sub new {
+    my ($class, $control, $directory) = @_;
+    return bless {
+        control => $control, directory => $directory, buffer => '',
+        servers => {}, connections => {}, timers => [],
+    }, $class;
+}
+
+# Until the test closes the other end of the control socket.
+sub run {
+    my $self = shift;
+    local $SIG{PIPE} = 'IGNORE';
+    local @SIG{qw(INT HUP)} = ('IGNORE', 'IGNORE');
+    while (1) {
+        my %sockets = map { fileno($_) => $_ } $self->{control},
+            (grep { defined } map { $_->{state} eq 'listen' ? $_->{socket} : undef } values %{ $self->{servers} }),
+            (map { $_->{socket} } values %{ $self->{connections} });
+        my $bits = '';
+        vec($bits, $_, 1) = 1 for keys %sockets;
+        my ($due) = sort { $a <=> $b } map { $_->[0] } @{ $self->{timers} };
+        my $wait = defined $due ? $due - NginxBackend::now() : undef;
+        $wait = 0 if defined $wait && $wait < 0;
+        my $count = select my $ready = $bits, undef, undef, $wait;
+        if ($count > 0) {
+            # What is asked of us is answered by all that has come until then.
+            for my $number (grep { vec $ready, $_, 1 } keys %sockets) {
+                next if $number == fileno $self->{control};
+                if (my $connection = $self->{connections}{$number}) { $self->arrived($connection) }
+                else { $self->accept($_) for grep { $_->{socket} && fileno $_->{socket} == $number } values %{ $self->{servers} } }
+            }
+            vec($ready, fileno $self->{control}, 1) && !$self->obey and return;
+        }
+        my @due = grep { $_->[0] <= NginxBackend::now() } @{ $self->{timers} };
+        $self->{timers} = [grep { my $timer = $_; !grep { $_ == $timer } @due } @{ $self->{timers} }] if @due;
+        $_->[1]->() for @due;
+    }
+}
+
+sub later {
+    my ($self, $seconds, $code) = @_;
+    push @{ $self->{timers} }, [NginxBackend::now() + $seconds, $code];
+    return;
+}
+
+sub obey {
+    my $self = shift;
+    my $count = sysread $self->{control}, $self->{buffer}, 65536, length $self->{buffer};
+    return 0 unless $count;
+    while ($self->{buffer} =~ s/\A(.*)\n//) {
+        my ($verb, @words) = @{ JSON::PP::decode_json($1) };
+        my $method = "do_$verb";
+        my $result = eval { $self->$method(@words) };
+        my $answer = $@ ? { error => "$verb @words: $@" } : { result => $result };
+        print { $self->{control} } JSON::PP::encode_json($answer), "\n";
+    }
+    return 1;
+}
+
+sub server {
+    my ($self, $name) = @_;
+    return $self->{servers}{$name} // die "no server '$name'";
+}
+
+sub do_add {
+    my ($self, $name, $as) = @_;
+    die "'$name' is there already" if $self->{servers}{$name};
+    my $server = {
+        name => $name, kind => $as->{kind} // 'inet', state => '',
+        checks => { words => $as->{checks} // [], times => [] },
+        requests => { words => $as->{requests} // [], times => [] },
+        accepted => 0, silent => 0, last => '', targets => [], waiting => [],
+    };
+    $self->{servers}{$name} = $server;
+    $self->bind($server);
+    $self->do_state($name, $as->{state} // 'listen');
+    return $server->{text};
+}
+
+# Ports of the kernel's range for outgoing connections would be taken sooner or
+# later by one of those.
+sub bind {
+    my ($self, $server) = @_;
+    my %families = (inet => AF_INET, inet6 => AF_INET6, unix => AF_UNIX);
+    my $family = $families{ $server->{kind} } // die "no such kind: $server->{kind}";
+    for (1 .. 1000) {
+        socket my $socket, $family, SOCK_STREAM, 0 or die "socket: $!";
+        setsockopt $socket, SOL_SOCKET, SO_REUSEADDR, 1 or die "setsockopt: $!";
+        my $address = $server->{address};
+        if (!defined $address) {
+            my $port = 10000 + int rand 22000;
+            next if $used{$port}++;
+            if ($server->{kind} eq 'inet') {
+                $server->{text} = "127.0.0.1:$port";
+                $address = pack_sockaddr_in($port, INADDR_LOOPBACK);
+            } elsif ($server->{kind} eq 'inet6') {
+                $server->{text} = "[::1]:$port";
+                $address = pack_sockaddr_in6($port, Socket::IN6ADDR_LOOPBACK);
+            } else {
+                $server->{text} = "unix:$self->{directory}/$server->{name}-$port.sock";
+                $address = pack_sockaddr_un($server->{text} =~ s/^unix://r);
+            }
+        }
+        unlink $server->{text} =~ s/^unix://r if $server->{kind} eq 'unix';
+        if (!CORE::bind $socket, $address) {
+            die "bind: $!" if defined $server->{address};
+            next;
+        }
+        $server->{address} = $address;
+        $server->{socket} = $socket;
+        chmod 0666, $server->{text} =~ s/^unix://r if $server->{kind} eq 'unix';
+        return;
+    }
+    die "no port is free";
+}
+
+sub do_state {
+    my ($self, $name, $state) = @_;
+    my $server = $self->server($name);
+    return if $state eq $server->{state};
+    if ($server->{state}) {                         # a socket cannot stop to listen
+        close $server->{socket};
+        delete $server->{fillers};
+        $self->bind($server);
+    }
+    $server->{state} = $state;
+    if ($state eq 'listen') {
+        listen $server->{socket}, $queue_length or die "listen: $!";
+        $server->{socket}->blocking(0);
+    } elsif ($state eq 'full') {
+        listen $server->{socket}, 0 or die "listen: $!";
+        $self->fill($server);
+    } elsif ($state ne 'refuse') {
+        die "no such state";
+    }
+    return;
+}
+
+# Connects until a connect hangs: then the next ones do, too.
+sub fill {
+    my ($self, $server) = @_;
+    for (1 .. 20) {
+        socket my $socket, sockaddr_family($server->{address}), SOCK_STREAM, 0 or die "socket: $!";
+        $socket->blocking(0);
+        push @{ $server->{fillers} }, $socket;
+        next if connect $socket, $server->{address};
+        return if $! == EAGAIN;                     # a unix socket
+        die "connect: $!" if $! != EINPROGRESS;
+        my $bits = '';
+        vec($bits, fileno $socket, 1) = 1;
+        return if !select undef, $bits, undef, 0.05;
+    }
+    die "the queue does not fill up";
+}
+
+sub do_script {
+    my ($self, $name, $what, @words) = @_;
+    $self->server($name)->{$what}{words} = \@words;
+    return;
+}
+
+sub do_release {
+    my ($self, $name) = @_;
+    $_->() for splice @{ $self->server($name)->{waiting} };
+    return;
+}
+
+sub do_seen {
+    my ($self, $name) = @_;
+    my $server = $self->server($name);
+    return {
+        (map { $_ => $server->{$_} } qw(accepted silent last targets)),
+        checks => $server->{checks}{times}, requests => $server->{requests}{times},
+        open => scalar(grep { $_->{server} == $server && $_->{check} } values %{ $self->{connections} }),
+    };
+}
+
+sub do_all_open { my $self = shift; return scalar grep { $_->{check} } values %{ $self->{connections} } }
+
+sub do_forget {
+    my $self = shift;
+    $self->close_connection($_) for values %{ $self->{connections} };
+    $self->{servers} = {};
+    $self->{timers} = [];
+    return;
+}
+
+sub accept {
+    my ($self, $server) = @_;
+    while (CORE::accept my $socket, $server->{socket}) {
+        $socket->blocking(0);
+        $server->{accepted}++;
+        $self->{connections}{ fileno $socket } = { socket => $socket, server => $server, text => '' };
+    }
+    return;
+}
+
+sub close_connection {
+    my ($self, $connection) = @_;
+    $connection->{closed} = 1;
+    delete $self->{connections}{ fileno $connection->{socket} } if fileno $connection->{socket};
+    close $connection->{socket};
+    return;
+}
+
+sub arrived {
+    my ($self, $connection) = @_;
+    my $server = $connection->{server};
+    my $count = sysread $connection->{socket}, $connection->{text}, 65536, length $connection->{text};
+    if (!$count) {
+        return if !defined $count && ($! == EAGAIN || $! == EWOULDBLOCK || $! == EINTR);
+        $server->{silent}++ if !length $connection->{text};
+        return $self->close_connection($connection);
+    }
+    return if $connection->{answered} || $connection->{text} !~ /\r\n\r\n/;
+    $connection->{answered} = 1;
+    my ($target) = $connection->{text} =~ /\A\S+ (\S+)/;
+    if ($connection->{text} !~ /^User-Agent: checkups\//m) {
+        $target //= '';
+        return $self->reply($connection, 200, $server->{last}) if $target eq '/_last';
+        return $self->reply($connection, 200, @{ $server->{checks}{times} } . "\n") if $target eq '/_count';
+        return $self->answer($connection, $server->{requests});
+    }
+    $connection->{check} = 1;
+    $server->{last} = $connection->{text};
+    push @{ $server->{targets} }, $connection->{text} =~ /\A(.*)\r\n/;
+    return $self->answer($connection, $server->{checks});
+}
+
+sub answer {
+    my ($self, $connection, $script) = @_;
+    my @words = @{ $script->{words} } ? @{ $script->{words} } : ('200');
+    my $number = @{ $script->{times} };
+    push @{ $script->{times} }, NginxBackend::now();
+    my ($word, $argument) = split /:/, $words[$number < @words ? $number : -1];
+    my $name = $connection->{server}{name};
+    if ($word eq 'wait') {
+        push @{ $connection->{server}{waiting} }, sub { $self->reply($connection, $argument, "$name\n") };
+        return;
+    }
+    return $self->later($argument / 1000, sub { $self->reply($connection, $word, "$name\n") }) if $argument;
+    return $self->reply($connection, $word, "$name\n") if $word =~ /^\d+$/;
+    my $method = "answer_$word";
+    return $self->$method($connection);
+}
+
+sub put {
+    my ($self, $connection, $text) = @_;
+    return 0 if $connection->{closed};
+    return defined syswrite $connection->{socket}, $text;
+}
+
+sub reply {
+    my ($self, $connection, $status, $body) = @_;
+    my $more = $status =~ /^3/ ? "Location: /elsewhere\r\n" : '';
+    my $length = length $body;
+    return if $connection->{closed};
+    $self->put($connection,
+        "HTTP/1.1 $status X\r\nContent-Length: $length\r\n${more}Connection: close\r\n\r\n$body");
+    return $self->close_connection($connection);
+}
+
+sub answer_hang  { return }
+sub answer_close { my ($self, $connection) = @_; return $self->close_connection($connection) }
+
+sub answer_reset {
+    my ($self, $connection) = @_;
+    setsockopt $connection->{socket}, SOL_SOCKET, SO_LINGER, pack 'ii', 1, 0;
+    return $self->close_connection($connection);
+}
+
+sub answer_half {
+    my ($self, $connection) = @_;
+    $self->put($connection, "HTTP/1.1 200 OK\r\nContent-Le");
+    return $self->close_connection($connection);
+}
+
+sub answer_error {
+    my ($self, $connection) = @_;
+    $self->put($connection, "HTTP/1.1 200 OK\r\n");
+    return $self->later(0.02, sub { $connection->{closed} or $self->answer_reset($connection) });
+}
+
+# The connection stays: the checker has to see by itself what that is.
+sub answer_garbage { my ($self, $connection) = @_; $self->put($connection, "SSH-2.0-OpenSSH_9.2\r\n"); return }
+
+sub answer_interim {
+    my ($self, $connection) = @_;
+    $self->put($connection, "HTTP/1.1 100 Continue\r\n\r\n");
+    return $self->later(0.02, sub { $self->put($connection, "HTTP/1.1 200 OK\r\n\r\n") });
+}
+
+sub answer_split {
+    my ($self, $connection, @left) = @_;
+    @left = ('HTTP/1.', "1 200 OK\r\nX: y\r", "\n\r\n") if !@left;
+    $self->put($connection, shift @left);
+    return @left ? $self->later(0.02, sub { $self->answer_split($connection, @left) }) : undef;
+}
+
+sub answer_trickle {
+    my ($self, $connection, $sent) = @_;
+    $self->put($connection, $sent ? 'x' : "HTTP/1.1 200 OK\r\nX: ") or return;
+    return $self->later(0.02, sub { $self->answer_trickle($connection, 1) });
+}
+
+sub answer_endless {
+    my ($self, $connection, $sent) = @_;
+    $self->put($connection, $sent ? 'x' x 100 : "HTTP/1.1 200 OK\r\n\r\n") or return;
+    return $self->later(0.02, sub { $self->answer_endless($connection, 1) });
+}
+
+1;
