@@ -12,7 +12,7 @@ PROOF_ARGS ?= $(if $(SAMPLE),--sample)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help packages module demo test unittest lint nginx-test proof bench clean
+.PHONY: help packages module demo test unittest model lint nginx-test proof bench clean
 
 help: ## print this
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -49,6 +49,9 @@ test: ## everything that must pass: unit tests, modules, lint, t/ under both ngi
 
 unittest: ## the unit tests (no nginx needed)
 	cargo test --locked
+
+model: ## the parts without locks in every interleaving, by loom
+	@sh build/model.sh
 
 lint: ## rustfmt, and clippy with warnings denied, without and with the glue
 	@sh build/packages.sh module $(filter debian,$(BUILD))

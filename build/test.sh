@@ -42,6 +42,7 @@ case " $builds " in *' debian '*) purposes="$purposes debian" ;; esac
 stage 'system packages' sh build/packages.sh $purposes
 need_cargo
 stage 'unit tests' cargo test --locked
+stage 'models, by loom' sh build/model.sh
 for build in $builds; do
     stage "module, $build nginx" sh build/module.sh "$build"
 done

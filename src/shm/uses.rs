@@ -6,7 +6,12 @@
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::atomic::{fence, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+#[cfg(loom)]
+use loom::sync::atomic::{fence, AtomicU32};
+#[cfg(not(loom))]
+use std::sync::atomic::{fence, AtomicU32};
 
 use super::{fault, Full, Slab};
 
@@ -198,7 +203,7 @@ impl Uses {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::shm::heap::Heap;
@@ -252,5 +257,50 @@ mod tests {
         assert!(uses.begin_within(own[0], 3));
         assert!(uses.begin_within(own[0], 0));
         assert_eq!(uses.connections(), 4);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    //! Every interleaving of two workers whose requests come to a server at once.
+
+    use super::*;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    struct Shared([Use; 2]);
+
+    impl Shared {
+        fn uses(&self) -> Uses {
+            Uses { first: self.0.as_ptr(), length: 2, more: AtomicPtr::new(ptr::null_mut()) }
+        }
+    }
+
+    /// Both come to a server that takes one at a time, by `come`, and stay.
+    fn explore(come: fn(&Uses, &Use) -> bool) {
+        loom::model(move || {
+            let shared = Arc::new(Shared([Use::default(), Use::default()]));
+            let other = {
+                let shared = shared.clone();
+                thread::spawn(move || come(&shared.uses(), &shared.0[1]))
+            };
+            let came = come(&shared.uses(), &shared.0[0]);
+            assert!(!(other.join().unwrap() && came), "more than the limit");
+        });
+    }
+
+    #[test]
+    fn the_limit_holds() {
+        explore(|uses, own| uses.begin_within(own, 1));
+    }
+
+    /// The model finds what it is there to find: a worker that counts before it is seen.
+    #[test]
+    #[should_panic(expected = "more than the limit")]
+    fn counting_without_a_fence_is_found() {
+        explore(|uses, own| {
+            own.begin();
+            uses.connections() <= 1
+        });
     }
 }

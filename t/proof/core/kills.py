@@ -33,7 +33,7 @@ def exact(table, proxy, slow, what):
     table.row(f"{what}: 15 at once to the one server with max_conns=10, at the end", f"{found}, {highest} at once", "10 come through", found == {"200": 10, "502": 5} and set(highest) == {10})
 
 
-def setup(environment=None, checks="", extra="", zone="4m"):
+def setup(checks, main=""):
     backends = Backends(6).start()
     slow = Slow()
     dead = [f"127.0.0.1:{free_port()}" for _ in range(20)]
@@ -46,17 +46,14 @@ def setup(environment=None, checks="", extra="", zone="4m"):
         upstream put {{ checkups_cluster; server {d}; server {e}; server {f}; {checks} }}
         upstream few {{ checkups_cluster; server {slow.address} max_conns=10 max_fails=0; server {d}; }}
         upstream only {{ checkups_cluster; server {slow.address} max_conns=10 max_fails=0; }}
-        {extra}
         """,
-        # Never more than one connection to the slow server at once from both clusters: the counts are by cluster.
         """location / { proxy_pass http://up; }
         location /bad { proxy_pass http://bad; }
         location /out { proxy_pass http://out; }
         location /put { proxy_pass http://put; }
         location /few { proxy_pass http://few; }
         location /only { proxy_pass http://only; }""",
-        zone=zone,
-        environment=environment,
+        main=main,
     )
     return backends, slow, proxy
 
@@ -91,7 +88,7 @@ def at_random(table, sample):
         if killed:
             kills.append(killed)
         if len(kills) % 50 == 0:
-            answer = proxy_verify(proxy)
+            answer = insist(proxy.verify)
             if answer:
                 wrong.append(answer)
         time.sleep(max(0.0, 1 / rate - (now() - begun)) * random.uniform(0.5, 1.5))
@@ -134,14 +131,14 @@ def at_random(table, sample):
     backends.remove(), slow.stop()
 
 
-def proxy_verify(proxy):
-    """As `verify`; that the worker was killed meanwhile is no answer."""
-    for _ in range(20):
+def insist(what):
+    """Ask until there is an answer: a worker that was killed meanwhile gives none."""
+    for _ in range(50):
         try:
-            return proxy.verify()
-        except (OSError, lib.http.client.HTTPException) as error:
-            last = repr(error)
-    return last
+            return what()
+        except (OSError, ValueError, lib.http.client.HTTPException) as error:
+            last = error
+    raise last
 
 
 def finish(table, proxy, name):
@@ -171,10 +168,11 @@ def at_point(point):
         seconds = 4 if sample else 12
         passes, rate = POINTS[point]
         checks = "checkups_check http uri=/health interval=10ms;"
-        backends, slow, proxy = setup({"CHECKUPS_FAULT": f"{point}={passes}"}, checks)
-        proxy.start(tries=50)
+        # nginx sets this in the workers only.
+        backends, slow, proxy = setup(checks, f'env "CHECKUPS_FAULT={point}={passes}";')
+        proxy.start()
         first = proxy.process.pid
-        free = proxy_retry(proxy.free)
+        free = insist(proxy.free)
         load = Load(proxy.port, 48, ("/", "/few", "/bad", "/put", "/out", "/few"))
         start = now()
         time.sleep(0.5)
@@ -221,30 +219,19 @@ def at_point(point):
         table.some(refused)
         highest = slow.take_highest()
         table.row("  the server with max_conns=10: at most at once", str(highest), "10", highest == 10)
-        answer = proxy_retry(proxy.verify)
+        answer = insist(proxy.verify)
         table.row("  the zone is consistent, now and then and at the end", "; ".join({*wrong, answer} - {""}) or "yes", "yes", not wrong and not answer)
-        proxy_retry(lambda: proxy.put("put", lib.servers(d, e, f)))
-        lost = free - proxy_retry(proxy.free)
+        insist(lambda: proxy.put("put", lib.servers(d, e, f)))
+        lost = free - insist(proxy.free)
         table.note(f"bytes of the zone that are not free again: {lost} ({lost / max(deaths, 1):.0f} a death)")
-        exact(table, proxy, slow, f"at \"{point}\"") if point not in ("turn", "begin", "scan") else exact_in_peace(table, proxy, slow, point)
+        proxy.settings["main"] = ""
+        proxy.change()
+        table.row("  a reload to workers that do not die", "done" if proxy.reload_and_wait() else "hangs", "done", len(proxy.workers()) == 4)
+        exact(table, proxy, slow, f"at \"{point}\"")
         finish(table, proxy, f"at \"{point}\"")
         backends.remove(), slow.stop()
 
     return part
-
-
-def proxy_retry(what):
-    for _ in range(50):
-        try:
-            return what()
-        except (OSError, ValueError, lib.http.client.HTTPException) as error:
-            last = error
-    raise last
-
-
-def exact_in_peace(table, proxy, slow, point):
-    """Workers may die in what `exact` does: those of a reload without the fault do not."""
-    exact(table, proxy, slow, f"at \"{point}\"")
 
 
 PARTS = {"random": at_random, **{point.replace(" ", "-"): at_point(point) for point in POINTS}}

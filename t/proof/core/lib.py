@@ -129,13 +129,12 @@ def peers_of(pid):
 class Nginx:
     """An nginx with a prefix of its own. `text` may name {root}."""
 
-    def __init__(self, text, workers=1, main="", module=True, environment=None, connections=2048):
+    def __init__(self, text, workers=1, main="", module=True, connections=2048):
         self.root = tempfile.mkdtemp(prefix="checkups-core.")
         os.chmod(self.root, 0o755)
         os.mkdir(f"{self.root}/logs")
         self.workers_wanted = workers
         self.settings = {"main": main, "module": module, "connections": connections}
-        self.environment = {**os.environ, **(environment or {})}
         self.process = None
         self.log_path = f"{self.root}/logs/error.log"
         self.configure(text)
@@ -163,22 +162,17 @@ class Nginx:
             )
         os.rename(f"{path}.new", path)
 
-    def start(self, tries=1):
-        """Start it: up to so many times, where it may die at its start."""
+    def start(self):
         command = [NGINX, "-e", self.log_path, "-p", f"{self.root}/", "-c", f"{self.root}/nginx.conf"]
-        for left in reversed(range(tries)):
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env=self.environment, start_new_session=True, preexec_fn=_end_with_parent,
-            )
-            if self not in _running:
-                _running.append(self)
-            ready = wait_until(10, lambda: self.process.poll() is not None or len(self.workers()) >= self.workers_wanted)
-            if ready and self.process.poll() is None:
-                return self
-            if not left:
-                raise RuntimeError(f"nginx did not start: {self.log()[-3000:]}")
-            self.stop()
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True, preexec_fn=_end_with_parent,
+        )
+        _running.append(self)
+        ready = wait_until(10, lambda: self.process.poll() is not None or len(self.workers()) >= self.workers_wanted)
+        if not ready or self.process.poll() is not None:
+            raise RuntimeError(f"nginx did not start: {self.log()[-3000:]}")
+        return self
 
     def workers(self):
         """The ids of the processes that the master started, the oldest first."""
