@@ -89,13 +89,15 @@ for my $signal ('QUIT', 'HUP') {
 
         $nginx->signal($signal);
         my $start = now();
+        my $rounds = $signal eq 'QUIT' ? 1 : 2;
         my $closed = wait_until(5, sub {
-            return $backend->all_open == ($signal eq 'QUIT' ? 0 : 20)
-                && !grep { $_ == $old } $nginx->connected_to(@addresses[1 .. 24]);
+            return $backend->all_open == ($signal eq 'QUIT' ? 0 : 20) && $backend->count('hang20') == $rounds;
         });
         my $took = now() - $start;
         ok($closed, 'the old worker has closed its checks');
         cmp_ok($took, '<', 1, '... at once');
+        my @left = grep { $_ == $old } $nginx->connected_to(@addresses[1 .. 24]);
+        is_deeply(\@left, [], '... all of them');
         ok(is_running($old), '... and goes on with the request');
 
         if ($signal eq 'HUP') {

@@ -386,3 +386,30 @@ upstream up { checkups_cluster; server 127.0.0.1:1; }
 GET /api/status
 --- response_body_like eval
 qr/^\{"cls:up":/
+
+
+
+=== TEST 29: less than a tenth is free: the log says so, once
+--- http_config eval
+"checkups_zone checkups:64k; upstream up { checkups_cluster; " . main::servers(76) . "}"
+--- request
+GET /api/status
+--- response_body_like eval
+qr/"zone":\{"name":"checkups","size":65536,"free":0\}/
+--- wait: 2.2
+--- grep_error_log eval
+qr/checkups: zone "checkups": \d+ of \d+ bytes are free, a larger size is wanted in checkups_zone/
+--- grep_error_log_out
+checkups: zone "checkups": 0 of 65536 bytes are free, a larger size is wanted in checkups_zone
+
+
+
+=== TEST 30: there is room enough: the log is silent
+--- http_config eval
+"checkups_zone checkups:64k; upstream up { checkups_cluster; " . main::servers(50) . "}"
+--- request
+GET /api/status
+--- response_body_like eval
+qr/"zone":\{"name":"checkups","size":65536,"free":[1-9]/
+--- no_error_log
+bytes are free

@@ -320,8 +320,8 @@ sub bodies {
 }
 
 sub status {
-    my $self = shift;
-    my $answer = $self->get('/api/status');
+    my ($self, %as) = @_;
+    my $answer = $self->get('/api/status', %as);
     die "no status: ", $answer->{error} // $answer->{code}, "\n" if $answer->{code} != 200;
     return JSON::PP::decode_json($answer->{body});
 }
@@ -351,16 +351,13 @@ sub wait_for_states {
 # are found that make checks. Address and port as in "127.0.0.1:80".
 sub connected_to {
     my ($self, @addresses) = @_;
-    my %wanted;
-    for my $address (@addresses) {
-        my ($host, $port) = $address =~ /\A([\d.]+):(\d+)\z/ or die "not an IPv4 address: $address";
-        $wanted{ sprintf '%08X:%04X', unpack('L', IO::Socket::INET::inet_aton($host)), $port } = 1;
-    }
-    my %inodes;
-    for my $line (split /\n/, slurp('/proc/net/tcp')) {
-        my (undef, undef, $remote, $state, @rest) = split ' ', $line;
-        $inodes{ $rest[5] } = 1 if defined $remote && $wanted{$remote} && $state =~ /^0[12]$/;
-    }
+    my @remotes = map {
+        my ($host, $port) = /\A([\d.]+):(\d+)\z/ or die "not an IPv4 address: $_";
+        sprintf '%08X:%04X', unpack('L', IO::Socket::INET::inet_aton($host)), $port;
+    } @addresses;
+    my $remotes = join '|', @remotes;
+    # Local and remote address, the state (connected or connecting), four more columns, the inode.
+    my %inodes = map { $_ => 1 } slurp('/proc/net/tcp') =~ /^ *\d+: \S+ (?:$remotes) 0[12](?: +\S+){5} +(\d+)/mg;
     my @pids = $self->{master} eq 'on' ? $self->workers : $self->{pid};
     return grep {
         my $pid = $_;

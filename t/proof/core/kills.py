@@ -6,8 +6,10 @@
            fail, checks go up and down, and the servers are changed; spaces in names are written as -
 """
 
+import bisect
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -33,20 +35,23 @@ def exact(table, proxy, slow, what):
     table.row(f"{what}: 15 at once to the one server with max_conns=10, at the end", f"{found}, {highest} at once", "10 come through", found == {"200": 10, "502": 5} and set(highest) == {10})
 
 
-def setup(checks, main=""):
+def setup(checks, main="", stock=False):
     backends = Backends(6).start()
     slow = Slow()
     dead = [f"127.0.0.1:{free_port()}" for _ in range(20)]
     a, b, c, d, e, f = backends.addresses()
-    proxy = Proxy(
-        f"""
+    upstreams = f"""
         upstream up {{ checkups_cluster; server {a} weight=5; server {b} weight=3; server {c}; {checks} keepalive 16; }}
         upstream bad {{ checkups_cluster; server {a}; server {b} weight=4; server {dead[0]} max_fails=0 weight=8; }}
         upstream out {{ checkups_cluster; server {c}; {' '.join(f'server {address} fail_timeout=1s;' for address in dead[1:])} }}
         upstream put {{ checkups_cluster; server {d}; server {e}; server {f}; {checks} }}
         upstream few {{ checkups_cluster; server {slow.address} max_conns=10 max_fails=0; server {d}; }}
         upstream only {{ checkups_cluster; server {slow.address} max_conns=10 max_fails=0; }}
-        """,
+        """
+    if stock:
+        upstreams = re.sub(r"upstream (\w+) { checkups_cluster;", r"upstream \1 { zone \1 64k;", upstreams)
+    proxy = Proxy(
+        upstreams,
         """location / { proxy_pass http://up; }
         location /bad { proxy_pass http://bad; }
         location /out { proxy_pass http://out; }
@@ -75,56 +80,74 @@ def kill_one(proxy):
     return time_, ports
 
 
-def at_random(table, sample):
-    count, rate = (60, 30) if sample else (1000, 30)
-    backends, slow, proxy = setup(checks="checkups_check http uri=/health interval=50ms;")
-    proxy.start()
+def kill_many(proxy, count, rate, look):
+    """Load, and so many kills; call `look` now and then. Returns the record, the kills, and their time."""
     load = Load(proxy.port, 64, ("/", "/few", "/", "/few", "/put"))
     time.sleep(1)
-    start, kills, wrong = now(), [], []
+    start, kills = now(), []
     while len(kills) < count:
         begun = now()
         killed = kill_one(proxy)
         if killed:
             kills.append(killed)
         if len(kills) % 50 == 0:
-            answer = insist(proxy.verify)
-            if answer:
-                wrong.append(answer)
+            look()
         time.sleep(max(0.0, 1 / rate - (now() - begun)) * random.uniform(0.5, 1.5))
     end = now()
     time.sleep(1)
-    record = load.finish()
+    return load.finish(), kills, start, end
+
+
+def at_random(table, sample):
+    count, rate = (60, 30) if sample else (1000, 30)
+    # What the machine makes of it, without the module.
+    backends, slow, stock = setup("", stock=True)
+    stock.start()
+    record, _, start, end = kill_many(stock, count // 2, rate, lambda: None)
+    stock.remove(), backends.remove(), slow.stop()
+    waits = record.longest(), record.longest_gap(), record.longest_of_a_line(start, end)
+    table.note(f"nginx's own round robin, {count // 2} kills: {len(record.times)} answered, {len(record.wrong)} 5xx; the three longest times below: {', '.join(map(milliseconds, waits))}")
+
+    backends, slow, proxy = setup("checkups_check http uri=/health interval=50ms;")
+    proxy.start()
+    wrong = []
+
+    def look():
+        answer = insist(proxy.verify)
+        if answer:
+            wrong.append(answer)
+
+    record, kills, start, end = kill_many(proxy, count, rate, look)
     name = "random kills"
     deaths = proxy.deaths()
     table.row(f"{name}: workers killed, {deaths / (end - start):.0f} a second", str(deaths), f">= {count}", deaths >= count)
     table.note(f"{len(record.times)} requests answered, {len(record.times) / (record.times[-1] - record.times[0]):.0f} a second; {len(record.workers)} workers served")
-    longest = record.longest()
-    table.row("  the longest time from connect to answer (each worker has connections of its own)", milliseconds(longest), "< 100 ms", longest < 0.1)
-    gap = record.longest_gap()
-    table.row("  the longest time without any answer", milliseconds(gap), "< 100 ms", gap < 0.1)
-    line = record.longest_of_a_line(start, end)
-    table.row("  the longest time without an answer on one of the 64 connections", milliseconds(line), "< 150 ms", line < 0.15)
+    own = record.longest(), record.longest_gap(), record.longest_of_a_line(start, end)
+    whats = "from connect to answer (each worker has connections of its own)", "without any answer", "without an answer on one of the 64 connections"
+    for what, figure, other in zip(whats, own, waits):
+        # Where a worker is killed as soon as it is there, its connections wait for the next one: nginx's own do, too.
+        limit = max(0.1, 1.5 * other)
+        table.row(f"  the longest time {what}", milliseconds(figure), f"< {limit * 1000:.0f} ms", figure < limit)
+    many = sum(took > 0.1 for took in record.took)
+    table.note(f"answers that took more than 100 ms: {many} of {len(record.took)}")
     after = []
     for time_, _ in kills:
-        later = [t for t in record.times if time_ < t < time_ + 2][:1]
+        later = [t for t in record.times[bisect.bisect(record.times, time_):][:1]]
         after.append(later[0] - time_ if later else 2)
-    after = sorted(after)
+    after.sort()
     table.note(f"from a kill to the next answer: median {milliseconds(after[len(after) // 2])}, longest {milliseconds(after[-1])}")
     unexplained = [
         f"a connection from port {port} was cut {milliseconds(t - max((k for k, _ in kills if k <= t), default=0))} after a kill"
         for t, port, _ in record.cut
         if not any(k <= t < k + 1 and port in ports for k, ports in kills)
     ]
-    held = sum(len(ports) for _, ports in kills)
     table.row("  requests without an answer, of which not in the killed worker", f"{len(record.cut)}, {len(unexplained)}", "0 of these", not unexplained)
-    table.note(f"connections of all killed workers: {held} (to clients, servers and checks)")
     table.some(unexplained)
     table.row("  other failures (5xx, answers cut, no connection)", str(len(record.wrong)), "0", not record.wrong)
     table.some([f"{time_ - start:.2f} s: {what}" for time_, what in record.wrong])
     highest = slow.take_highest()
     table.row("  the server with max_conns=10: at most at once", str(highest), "10", highest == 10)
-    answer = proxy.verify()
+    answer = insist(proxy.verify)
     table.row("  the zone is consistent, now and then and at the end", "; ".join({*wrong, answer} - {""}) or "yes", "yes", not wrong and not answer)
     exact(table, proxy, slow, name)
     finish(table, proxy, name)
