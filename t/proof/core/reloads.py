@@ -61,9 +61,10 @@ def load(table, sample):
         before = proxy.workers()
         proxy.reload()
         time.sleep(random.uniform(0.15, 0.4))
-        gone = sorted({*gone, *before})
+        gone += before
         if number % 10 == 9:
-            wait_until(10, lambda: not any(pid in proxy.workers() for pid in gone))
+            wait_until(10, lambda: not any(map(is_running, gone)))
+            gone = []
             free.append(proxy.status()["zone"]["free"])
     took = now() - start
     reloaded = proxy.log().count("signal 1 (SIGHUP) received")
