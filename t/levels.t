@@ -217,16 +217,20 @@ out of use
 --- http_config
     upstream test_9 {
         checkups_cluster;
-        server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=0;
-        server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=0;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=0 weight=8;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=0 weight=8;
         server 127.0.0.1:$TEST_NGINX_RAND_PORT_2 max_fails=0 backup;
     }
 --- config
     location / { proxy_pass http://test_9; proxy_next_upstream error http_503; }
 --- init
+my $own_answer = sub {
+    my $answer = ::ask('/', do => 'A=503 B=503');
+    ::is("$answer->{tried} $answer->{body}", 'AB 503 from B', "the last server's own answer");
+};
+$own_answer->();
 ::is(::routes(2, '/', do => 'A=close'), 'AB 200, AB 200', 'the backup next');
-my $answer = ::ask('/', do => 'A=503 B=503');
-::is("$answer->{tried} $answer->{body}", 'AB 503 from B', "the last server's own answer");
+$own_answer->();
 --- request
 GET /
 --- response_body: A
@@ -268,3 +272,26 @@ GET /
 --- response_body: 503 from A
 --- no_error_log
 [error]
+
+
+
+=== TEST 12: equal addresses in one level, and nothing else, are one try
+--- http_config
+    upstream test_12 {
+        checkups_cluster;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=0 weight=8;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=0 weight=8;
+    }
+--- config
+    location / { proxy_pass http://test_12; proxy_next_upstream error http_503; }
+--- init
+for my $attempt (1 .. 2) {
+    my $answer = ::ask('/', do => 'A=503');
+    ::is("$answer->{tried} $answer->{body}", 'A 503 from A', "the server's own answer");
+    ::is(::routes(2, '/', do => 'A=close'), 'A 502, A 502', 'one try');
+}
+--- request
+GET /
+--- response_body: A
+--- no_error_log
+no live upstreams

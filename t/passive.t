@@ -552,3 +552,35 @@ while (::now() < $until) {
 GET /
 --- timeout: 10
 --- response_body_like: ^[AB]$
+
+
+
+=== TEST 21: a bad status on the last try that a request may make is no success
+nginx does not tell the balancer of it: it looks like one.
+--- http_config
+    upstream test_21 {
+        checkups_cluster;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=2 fail_timeout=60s;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_2 backup;
+    }
+    upstream both_21 {
+        checkups_cluster;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=2 fail_timeout=60s;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_3 max_fails=2 fail_timeout=60s;
+    }
+--- config
+    proxy_next_upstream error http_503;
+    location / { proxy_pass http://test_21; }
+    location /one { proxy_pass http://test_21; proxy_next_upstream_tries 1; }
+    location /both { proxy_pass http://both_21; }
+--- init
+::is(::routes(1, '/', do => 'A=close'), 'AB 200', 'one failure');
+::is(::routes(1, '/one', do => 'A=503'), 'A 503', 'the last try');
+::is(::routes(1, '/', do => 'A=close'), 'AB 200', 'one more failure');
+::is(::routes(1, '/'), 'B 200', 'these make two');
+::routes(6, '/both', do => 'A=503 C=503');
+::like(::routes(2, '/both'), qr/^(A 200, A 200|C 200, C 200)$/,
+    'of two servers that always fail one is left alone');
+--- request
+GET /
+--- response_body: B

@@ -78,7 +78,7 @@ unsafe extern "C" fn change(request: *mut ngx_http_request_t) {
             (Request::from_ngx_http_request(request), body)
         };
         let (status, text) = match apply(request, &body) {
-            Ok(()) => (HTTPStatus::OK, String::new()),
+            Ok(()) => (HTTPStatus::OK, "{}".to_owned()),
             Err(text) => (HTTPStatus::BAD_REQUEST, text),
         };
         let status = respond(request, status, &text);

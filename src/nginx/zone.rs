@@ -6,11 +6,12 @@ use std::ptr::NonNull;
 
 use ngx::ffi::{
     ngx_cycle, ngx_list_part_t, ngx_module_t, ngx_shared_memory_add, ngx_shm_zone_init_pt,
-    ngx_shm_zone_t, ngx_shmtx_lock, ngx_shmtx_unlock, ngx_slab_alloc_locked, ngx_slab_free_locked,
-    ngx_slab_pool_t,
+    ngx_shm_zone_t, ngx_shmtx_force_unlock, ngx_shmtx_t, ngx_shmtx_trylock, ngx_shmtx_unlock,
+    ngx_slab_alloc_locked, ngx_slab_free_locked, ngx_slab_pool_t,
 };
 
 use super::conf::{self, Conf};
+use crate::shm::lock::is_alive;
 use crate::shm::Slab;
 
 /// The smallest zone, in pages: with fewer, nginx's allocator has no room for anything.
@@ -68,6 +69,42 @@ pub fn of_running_cycle(zone: &ngx_shm_zone_t) -> Option<NonNull<ngx_shm_zone_t>
     None
 }
 
+/// How often a contender looks at the mutex before it gives up the processor.
+const SPINS: u32 = 1000;
+
+/// How often a contender gives up the processor before it asks whether the owner is alive.
+const YIELDS: u32 = 50;
+
+/// Locks a mutex of nginx, whose state is the id of its owner.
+///
+/// Not by `ngx_shmtx_lock`: the master releases the mutex of a worker that died only when it learns of
+/// the death, which it does not while it prepares a configuration, and it needs the mutex for that.
+///
+/// # Safety
+/// The mutex is valid, only this function locks it, and this process does not hold it.
+unsafe fn lock_mutex(mutex: &mut ngx_shmtx_t) {
+    loop {
+        for _ in 0..YIELDS {
+            for _ in 0..SPINS {
+                // SAFETY: valid, as the caller says.
+                if unsafe { ngx_shmtx_trylock(mutex) } != 0 {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+            std::thread::yield_now();
+        }
+        // SAFETY: the state is a word of the zone, which others change by atomic operations. The mutex
+        // is released only if the dead process still has it, by compare and exchange.
+        unsafe {
+            let owner = std::ptr::read_volatile(mutex.lock) as u32;
+            if owner != 0 && !is_alive(u64::from(owner)) {
+                ngx_shmtx_force_unlock(mutex, owner as _);
+            }
+        }
+    }
+}
+
 /// The allocator of a zone, locked.
 pub struct LockedSlab {
     pool: NonNull<ngx_slab_pool_t>,
@@ -83,7 +120,7 @@ impl LockedSlab {
         let mut pool = NonNull::new(zone.shm.addr)?.cast::<ngx_slab_pool_t>();
         // SAFETY: a mapped zone begins with its allocator.
         unsafe {
-            ngx_shmtx_lock(&mut pool.as_mut().mutex);
+            lock_mutex(&mut pool.as_mut().mutex);
             // A full zone is reported by us, with what did not fit.
             pool.as_mut().set_log_nomem(0);
         }

@@ -35,6 +35,8 @@ pub struct Cluster {
     current: AtomicPtr<Rotation>,
     /// What the configuration that is being read makes of it; only the master looks at it.
     prepared: AtomicPtr<Rotation>,
+    /// What was replaced by the last rotation that was taken into use.
+    replaced: AtomicPtr<Rotation>,
     /// The last configuration that has it; [`IN_USE`]: the running one has.
     removed_at: AtomicU64,
     /// Whether every server in use has failed its checks.
@@ -125,6 +127,7 @@ impl Cluster {
                 next: AtomicPtr::new(next),
                 current: AtomicPtr::new(ptr::null_mut()),
                 prepared: AtomicPtr::new(ptr::null_mut()),
+                replaced: AtomicPtr::new(ptr::null_mut()),
                 removed_at: AtomicU64::new(0),
                 all_failed: AtomicBool::new(false),
                 name_length: name.len() as u32,
@@ -329,11 +332,11 @@ impl Cluster {
     }
 
     /// Takes a rotation into use: that of a new generation, or of the same one by another state of
-    /// health. Returns the one before, which may be null. The caller holds the slab.
+    /// health. The caller holds the slab.
     ///
     /// # Safety
     /// The rotation was made in the same zone, and is not in use yet.
-    pub(super) unsafe fn publish(&self, rotation: *mut Rotation) -> *mut Rotation {
+    pub(super) unsafe fn publish(&self, rotation: *mut Rotation) {
         let mut guard = self.lock();
         let before = self.current();
         // SAFETY: the first is the caller's; the second is null, or not freed yet, as only who holds
@@ -351,9 +354,16 @@ impl Cluster {
         }
         fault::point("publish");
         self.current.store(rotation, Ordering::Release);
-        self.removed_at.store(IN_USE, Ordering::Relaxed);
         guard.update_all_failed();
-        before
+    }
+
+    /// The running configuration has it.
+    pub(super) fn keep(&self) {
+        self.removed_at.store(IN_USE, Ordering::Relaxed);
+    }
+
+    pub(super) fn replaced(&self) -> &AtomicPtr<Rotation> {
+        &self.replaced
     }
 
     /// Marks that the configuration after `last` does not have it, unless that was so before.

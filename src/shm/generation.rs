@@ -74,6 +74,8 @@ pub struct Generation {
     pub(super) link: Link,
     /// The number of the generation, of all that were made in the zone.
     pub(super) version: u64,
+    /// The number of the one before, that the origins of the peers are of; 0: there is none.
+    before: u64,
     peers: *const Peer,
     turns: *const UnsafeCell<Turn>,
     /// For each level, the number of the peers in it and before it.
@@ -138,6 +140,7 @@ impl Generation {
             generation.write(Self {
                 link: Link::new(Kind::Generation),
                 version: 0,
+                before: before.map_or(0, Self::version),
                 peers: peers.as_ptr(),
                 turns: turns.as_ptr(),
                 level_ends: level_ends.as_ptr(),
@@ -163,7 +166,6 @@ impl Generation {
                             server
                         }
                     };
-                    server.reserve();
                     let nth = seen.entry(peer_plan.address).or_default();
                     let origin = origins.get(&(level, peer_plan.address, *nth));
                     peers.add(index).write(Peer {
@@ -195,7 +197,6 @@ impl Generation {
     pub(super) unsafe fn discard(slab: &impl Slab, generation: *mut Self) {
         // SAFETY: it is valid until it is freed. Nobody knows of the servers made for it either.
         unsafe {
-            (*generation).give_up_servers();
             let servers: HashSet<*const Server> =
                 (*generation).peers().iter().map(|peer| ptr::from_ref(peer.server)).collect();
             for server in servers {
@@ -214,13 +215,6 @@ impl Generation {
     pub(super) unsafe fn free(slab: &impl Slab, generation: *mut Self) {
         // SAFETY: as the caller says.
         unsafe { slab.free(NonNull::new_unchecked(generation).cast()) }
-    }
-
-    /// The servers are no longer kept for a generation that may be taken into use.
-    pub(super) fn give_up_servers(&self) {
-        for peer in self.peers() {
-            peer.server.give_up();
-        }
     }
 
     /// The servers that `other` does not have, each once.
@@ -323,6 +317,10 @@ impl Generation {
 
     /// Takes over the places in the rotation of the generation before.
     pub(super) fn carry_turns(&self, before: &Self, guard: &mut Guard<'_>) {
+        if before.version != self.before {
+            // Updated while a reload was prepared, which knows another one.
+            return;
+        }
         for (index, peer) in self.peers().iter().enumerate() {
             if let Some(turn) = before.turns(guard).get(peer.origin as usize).copied() {
                 let own = &mut self.turns(guard)[index];

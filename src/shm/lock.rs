@@ -1,11 +1,11 @@
 //! A lock that no dead process holds.
 
 use std::hint;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 /// Nobody holds the lock.
-const FREE: u32 = 0;
+const FREE: u64 = 0;
 
 /// How often a contender looks at the lock before it gives up the processor.
 const SPINS: u32 = 1000;
@@ -13,14 +13,14 @@ const SPINS: u32 = 1000;
 /// How often a contender gives up the processor before it asks whether the owner is alive.
 const YIELDS: u32 = 50;
 
-/// A mutex whose state is the id of the process that holds it, so that the next one can see that
+/// A mutex whose state is the identity of the process that holds it, so that the next one can see that
 /// the owner is dead and take over. For short critical sections of single-threaded processes.
 ///
 /// A process that took over from a dead one finds what that one left half done:
 /// [`was_abandoned`](Self::was_abandoned) tells.
 #[repr(C)]
 pub struct OwnerLock {
-    owner: AtomicU32,
+    owner: AtomicU64,
     abandoned: AtomicBool,
 }
 
@@ -30,7 +30,7 @@ impl OwnerLock {
         self.abandoned.load(Ordering::Relaxed) && self.abandoned.swap(false, Ordering::Relaxed)
     }
 
-    fn take(&self, from: u32) -> Result<u32, u32> {
+    fn take(&self, from: u64) -> Result<u64, u64> {
         self.owner.compare_exchange(from, own_id(), Ordering::Acquire, Ordering::Relaxed)
     }
 
@@ -59,7 +59,7 @@ impl OwnerLock {
 // that there is one owner at a time, and back to FREE by that owner.
 unsafe impl lock_api::RawMutex for OwnerLock {
     #[allow(clippy::declare_interior_mutable_const)] // the trait asks for a constant
-    const INIT: Self = Self { owner: AtomicU32::new(FREE), abandoned: AtomicBool::new(false) };
+    const INIT: Self = Self { owner: AtomicU64::new(FREE), abandoned: AtomicBool::new(false) };
 
     type GuardMarker = lock_api::GuardNoSend;
 
@@ -81,27 +81,48 @@ unsafe impl lock_api::RawMutex for OwnerLock {
     }
 }
 
-static OWN_ID: AtomicU32 = AtomicU32::new(FREE);
+static OWN_ID: AtomicU64 = AtomicU64::new(FREE);
 
-/// Tells the locks the id of this process. To be called once in every process, before it locks
-/// anything and after the last fork.
-pub fn set_own_id(id: u32) {
-    OWN_ID.store(id, Ordering::Relaxed);
+/// Tells the locks which process this is, by its id. To be called once in every process, before it
+/// locks anything and after the last fork.
+pub fn set_own_id(process: u32) {
+    let start = stat(process).map_or(0, |(_, start)| start);
+    OWN_ID.store(u64::from(start) << 32 | u64::from(process), Ordering::Relaxed);
 }
 
-/// The id of this process.
-pub fn own_id() -> u32 {
+/// This process: its id in the lower half, and in the upper one what is known of its start, so that a
+/// later process with the same id is not taken for it.
+pub fn own_id() -> u64 {
     OWN_ID.load(Ordering::Relaxed)
 }
 
-/// Whether there is a process of this id. A zombie counts: its parent has yet to learn of its
-/// death, and only then the id can be used again.
-pub fn is_alive(id: u32) -> bool {
-    let Ok(id) = libc::pid_t::try_from(id) else { return false };
+/// Whether the process that was identified so still runs. A zombie does not: its parent may be
+/// waiting for what it holds, and then never learns of its death.
+pub fn is_alive(id: u64) -> bool {
+    let (start, process) = ((id >> 32) as u32, id as u32);
+    let Ok(pid) = libc::pid_t::try_from(process) else { return false };
     // SAFETY: signal 0 is not delivered; the call only looks whether it could be.
-    id > 0
-        && (unsafe { libc::kill(id, 0) } == 0
-            || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH))
+    let exists = pid > 0
+        && (unsafe { libc::kill(pid, 0) } == 0
+            || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH));
+    // Where the system does not tell more, what exists is alive.
+    exists
+        && stat(process).is_none_or(|(state, started)| {
+            !matches!(state, b'Z' | b'X') && (start == 0 || start == started)
+        })
+}
+
+/// The state of a process and the lower half of the time of its start, as Linux tells them.
+fn stat(process: u32) -> Option<(u8, u32)> {
+    let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
+    // The name of the program may have blanks and parentheses in it.
+    let behind_name = stat.iter().rposition(|&byte| byte == b')')? + 2;
+    let text = std::str::from_utf8(stat.get(behind_name..)?).ok()?;
+    let mut fields = text.split(' ');
+    let state = *fields.next()?.as_bytes().first()?;
+    // proc(5) counts from 1: the state is field 3, the start field 22.
+    let start: u64 = fields.nth(18)?.parse().ok()?;
+    Some((state, start as u32))
 }
 
 #[cfg(test)]
@@ -110,19 +131,37 @@ mod tests {
     use lock_api::RawMutex;
     use std::process::Command;
 
-    fn dead_id() -> u32 {
+    fn dead_id() -> u64 {
         let mut child = Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        child.id()
+        child.id().into()
     }
 
     #[test]
     fn liveness() {
-        assert!(is_alive(std::process::id()));
+        set_own_id(std::process::id());
+        assert!(is_alive(own_id()));
         assert!(is_alive(1));
         assert!(!is_alive(dead_id()));
         assert!(!is_alive(0));
-        assert!(!is_alive(u32::MAX));
+        assert!(!is_alive(u64::from(u32::MAX)));
+    }
+
+    #[test]
+    fn another_process_of_the_same_id_is_not_the_owner() {
+        set_own_id(std::process::id());
+        assert_eq!(own_id() as u32, std::process::id());
+        assert!(!is_alive(own_id() ^ 1 << 40));
+    }
+
+    #[test]
+    fn a_zombie_is_dead() {
+        let mut child = Command::new("true").spawn().unwrap();
+        while stat(child.id()).is_some_and(|(state, _)| state != b'Z') {
+            thread::yield_now();
+        }
+        assert!(!is_alive(child.id().into()));
+        child.wait().unwrap();
     }
 
     #[test]

@@ -35,9 +35,6 @@ pub struct Server {
     ejected_until: AtomicU64,
     /// Whether a generation that has it was taken into use.
     adopted: AtomicBool,
-    /// Prepared generations that have it: until they are taken into use, or thrown away, it is not
-    /// freed.
-    reserved: AtomicU32,
     uses: Uses,
     guarded: UnsafeCell<Guarded>,
     name: Name,
@@ -100,7 +97,6 @@ impl Server {
                 changed_at: AtomicI64::new(0),
                 ejected_until: AtomicU64::new(0),
                 adopted: AtomicBool::new(false),
-                reserved: AtomicU32::new(0),
                 uses: Uses::write(memory.add(uses_at).cast(), slots),
                 guarded: UnsafeCell::new(Guarded {
                     failures: Failures::default(),
@@ -225,19 +221,6 @@ impl Server {
 
     pub(super) fn adopt(&self) {
         self.adopted.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn reserve(&self) {
-        self.reserved.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn give_up(&self) {
-        self.reserved.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Whether the record may be freed once it is no longer found.
-    pub(super) fn is_unused(&self) -> bool {
-        self.reserved.load(Ordering::Relaxed) == 0 && !self.uses.is_pinned()
     }
 
     fn guarded<'a>(&'a self, _guard: &'a mut Guard<'_>) -> &'a mut Guarded {

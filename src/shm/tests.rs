@@ -97,7 +97,7 @@ impl Zone {
         let heap = Heap::default();
         let root = Root::create(&heap, 1).unwrap();
         root.reserve_slots(&heap, 2).unwrap();
-        let slot = root.claim_slot(std::process::id(), 0, 1).unwrap();
+        let slot = root.claim_slot(lock::own_id(), 0, root.configuration(), 1).unwrap();
         Self { heap, root, slot }
     }
 
@@ -115,7 +115,7 @@ impl Zone {
     /// The worker is replaced by one that runs the new configuration.
     fn renew_worker(&mut self) {
         self.root.release_slot(self.slot);
-        self.slot = self.root.claim_slot(std::process::id(), 0, 1).unwrap();
+        self.slot = self.root.claim_slot(lock::own_id(), 0, self.root.configuration(), 1).unwrap();
     }
 
     fn check(
@@ -401,7 +401,7 @@ fn a_dead_worker_gives_back() {
     let dead = {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        zone.root.claim_slot(child.id(), 1, 1).unwrap()
+        zone.root.claim_slot(child.id().into(), 1, 1, 1).unwrap()
     };
     let visit = zone.root.visit(dead);
     let held = [cluster.cluster.select(dead, &visit, &Seen::default(), 0, 9).unwrap(); 1];
@@ -409,6 +409,7 @@ fn a_dead_worker_gives_back() {
     assert!(cluster.pick(0).is_some());
     assert!(cluster.pick(0).is_none());
     let live = zone.heap.live();
+    zone.root.reap();
     zone.root.update(&zone.heap, &cluster, &[vec![limited_again()]]).unwrap();
     assert_eq!(zone.heap.live(), live);
     assert_eq!(held[0].server.uses().connections(), 1);
@@ -435,7 +436,7 @@ fn a_server_that_comes_back_during_a_reload_is_not_freed() {
 /// So many updates, with idle workers, and with one request that refers to a server all the time.
 fn update_many(rounds: u64) {
     let (zone, cluster) = Zone::with(&[vec![peer("A", 1)]]);
-    let idle = (1..4).map(|number| zone.root.claim_slot(std::process::id(), number, 1).unwrap());
+    let idle = (1..4).map(|number| zone.root.claim_slot(lock::own_id(), number, 1, 1).unwrap());
     let _idle: Vec<_> = idle.collect();
     let live = zone.heap.live();
     let held = cluster.pick(0).unwrap();
@@ -557,18 +558,18 @@ fn another_zone_takes_over_what_is_known() {
 #[test]
 fn workers_have_slots() {
     let (zone, _) = Zone::with(&[vec![peer("A", 1)]]);
-    let own = std::process::id();
-    let slots: Vec<_> = (1..4).map(|n| zone.root.claim_slot(own, n, 7).unwrap()).collect();
-    assert!(zone.root.claim_slot(own, 4, 7).is_none());
+    let own = lock::own_id();
+    let slots: Vec<_> = (1..4).map(|n| zone.root.claim_slot(own, n, 1, 7).unwrap()).collect();
+    assert!(zone.root.claim_slot(own, 4, 1, 7).is_none());
     zone.root.release_slot(slots[0]);
     slots[1].beat(9);
-    let again = zone.root.claim_slot(own, 5, 8).unwrap();
+    let again = zone.root.claim_slot(own, 5, 1, 8).unwrap();
     assert_eq!((again.number(), again.configuration()), (5, 1));
     let mut numbers: Vec<_> = zone.root.workers().map(|slot| slot.number()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, [2, 3, 5]);
     zone.root.reserve_slots(&zone.heap, 3).unwrap();
-    assert!(zone.root.claim_slot(own, 6, 8).is_some());
+    assert!(zone.root.claim_slot(own, 6, 1, 8).is_some());
 }
 
 #[test]

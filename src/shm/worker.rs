@@ -9,7 +9,7 @@ use super::lock::is_alive;
 use super::Slab;
 
 /// Nobody has the slot.
-const FREE: u32 = 0;
+const FREE: u64 = 0;
 
 /// The place of one worker process. Slots are never freed, but used again.
 #[repr(C)]
@@ -17,7 +17,7 @@ pub struct Slot {
     next: AtomicPtr<Slot>,
     index: u32,
     presence: Presence,
-    process: AtomicU32,
+    process: AtomicU64,
     number: AtomicU32,
     configuration: AtomicU64,
     seen: AtomicU64,
@@ -38,7 +38,7 @@ impl Slot {
             next: AtomicPtr::new(std::ptr::null_mut()),
             index: u32::MAX,
             presence: Presence::default(),
-            process: AtomicU32::new(FREE),
+            process: AtomicU64::new(FREE),
             number: AtomicU32::new(0),
             configuration: AtomicU64::new(configuration),
             seen: AtomicU64::new(0),
@@ -61,7 +61,7 @@ impl Slot {
     ///
     /// `configuration` is the number of the configuration that the worker runs; `number` is that of
     /// the worker in it.
-    pub(super) fn claim(&self, process: u32, number: u32, configuration: u64, now: u64) -> bool {
+    pub(super) fn claim(&self, process: u64, number: u32, configuration: u64, now: u64) -> bool {
         if self
             .process
             .compare_exchange(FREE, process, Ordering::AcqRel, Ordering::Relaxed)

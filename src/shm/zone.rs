@@ -38,6 +38,8 @@ pub struct Root {
     configuration: AtomicU64,
     clusters: AtomicPtr<Cluster>,
     epoch: Epoch,
+    /// The cluster in which something was replaced that is not retired yet.
+    unfinished: AtomicPtr<Cluster>,
     /// What was replaced and waits to be freed.
     retired: AtomicPtr<Link>,
     slots: AtomicPtr<Slot>,
@@ -66,6 +68,7 @@ impl Root {
                 configuration: AtomicU64::new(0),
                 clusters: AtomicPtr::new(ptr::null_mut()),
                 epoch: Epoch::default(),
+                unfinished: AtomicPtr::new(ptr::null_mut()),
                 retired: AtomicPtr::new(ptr::null_mut()),
                 slots: AtomicPtr::new(ptr::null_mut()),
                 slots_length: AtomicU32::new(0),
@@ -254,6 +257,7 @@ impl Root {
                 cluster.remove(last);
             } else {
                 self.publish(cluster, prepared);
+                cluster.keep();
             }
         }
         self.configuration.store(last + 1, Ordering::Release);
@@ -265,7 +269,11 @@ impl Root {
     /// Where the zone is full; then nothing has changed.
     pub fn update(&self, slab: &impl Slab, cluster: &Cluster, plan: &Plan<'_>) -> Result<(), Full> {
         self.sweep(slab);
-        let rotation = self.create_rotation(slab, plan, cluster, None)?;
+        let rotation = self.create_rotation(slab, plan, cluster, None).or_else(|_| {
+            self.reap();
+            self.sweep(slab);
+            self.create_rotation(slab, plan, cluster, None)
+        })?;
         self.publish(cluster, rotation);
         self.sweep(slab);
         Ok(())
@@ -294,44 +302,60 @@ impl Root {
 
     /// Takes a rotation into use, and retires what it replaces. The caller holds the slab.
     fn publish(&self, cluster: &Cluster, rotation: *mut Rotation) {
+        cluster.replaced().store(cluster.current(), Ordering::Release);
+        self.unfinished.store(ptr::from_ref(cluster).cast_mut(), Ordering::Release);
         // SAFETY: it was made in this zone, and is not in use yet.
-        let before = unsafe { cluster.publish(rotation) };
+        unsafe { cluster.publish(rotation) };
         fault::point("retire");
-        // SAFETY: the one is in use now. The other may be null, or was in use until now, and is
-        // freed by `sweep` only.
-        let (new, old) = unsafe { ((*rotation).generation(), before.as_ref()) };
-        let old_generation = old.map(Rotation::generation);
-        let is_new = old_generation.is_none_or(|old| !ptr::eq(old, new));
-        if is_new {
-            new.give_up_servers();
-            // Removed by an update while a reload was prepared that has them.
-            self.unlink(|link| new.peers().iter().any(|peer| ptr::eq(link, &peer.server.link)));
-        }
+        self.finish();
+    }
 
-        let Some(old) = old else { return };
-        let last = self.epoch.advance();
-        if is_new {
+    /// Retires what the last publication replaced: that of this process, or one that a process did
+    /// not live to finish. The caller holds the slab.
+    fn finish(&self) {
+        // SAFETY: null, or a cluster, which is not freed before it is finished.
+        let Some(cluster) = (unsafe { self.unfinished.load(Ordering::Acquire).as_ref() }) else {
+            return;
+        };
+        let (before, current) = (cluster.replaced().load(Ordering::Acquire), cluster.current());
+        // SAFETY: the one is in use; the other may be null, or is freed by `sweep` only, once it is
+        // in the list.
+        let (new, old) = unsafe { ((*current).generation(), before.as_ref()) };
+        if let Some(old) = old.filter(|_| before != current) {
+            let last = self.epoch.advance();
             let generation = old.generation();
-            for server in generation.servers_not_in(Some(new)) {
-                self.retire(ptr::from_ref(server).cast(), last);
+            if !ptr::eq(generation, new) {
+                // Removed by an update while a reload was prepared that has them.
+                self.unlink(
+                    |link| new.peers().iter().any(|peer| ptr::eq(link, &peer.server.link)),
+                    |_| {},
+                );
+                for server in generation.servers_not_in(Some(new)) {
+                    self.retire(ptr::from_ref(server).cast(), last);
+                }
+                self.retire(ptr::from_ref(generation).cast(), last);
             }
-            self.retire(ptr::from_ref(generation).cast(), last);
+            self.retire(before.cast_const().cast(), last);
         }
-        self.retire(before.cast_const().cast(), last);
+        self.unfinished.store(ptr::null_mut(), Ordering::Release);
     }
 
     /// Puts a record into the list of those that wait to be freed. `link` is its address.
     fn retire(&self, link: *const Link, last: u64) {
         // SAFETY: it is a record that begins with its link, and is freed by `sweep` only.
         let retired = unsafe { &*link };
+        if retired.retired_at() != 0 {
+            // A process retired it that did not live to finish.
+            return;
+        }
+        // In this order: one that dies in between loses the record, and does not list it twice.
         retired.set_retired_at(last);
         retired.next.store(self.retired.load(Ordering::Relaxed), Ordering::Relaxed);
         self.retired.store(link.cast_mut(), Ordering::Release);
     }
 
-    /// Takes the records that `wanted` says out of the list, and returns them.
-    fn unlink(&self, wanted: impl Fn(&Link) -> bool) -> Vec<NonNull<Link>> {
-        let mut unlinked = Vec::new();
+    /// Takes the records that `wanted` says out of the list, and gives each to `take` right after.
+    fn unlink(&self, wanted: impl Fn(&Link) -> bool, take: impl Fn(NonNull<Link>)) {
         let mut place = &self.retired;
         while let Some(address) = NonNull::new(place.load(Ordering::Acquire)) {
             // SAFETY: what is in the list was not freed.
@@ -339,12 +363,22 @@ impl Root {
             if wanted(link) {
                 place.store(link.next.load(Ordering::Relaxed), Ordering::Release);
                 link.set_retired_at(0);
-                unlinked.push(address);
+                take(address);
             } else {
                 place = &link.next;
             }
         }
-        unlinked
+    }
+
+    /// Whether a configuration that is being prepared has this server.
+    fn is_prepared(&self, server: &Server) -> bool {
+        self.clusters().any(|cluster| {
+            // SAFETY: what is prepared is freed only by who holds the slab, as the caller does.
+            let prepared = unsafe { cluster.prepared().load(Ordering::Acquire).as_ref() };
+            prepared.is_some_and(|rotation| {
+                rotation.generation().peers().iter().any(|peer| ptr::eq(peer.server, server))
+            })
+        })
     }
 
     /// A visit of the worker that has `slot`: what it finds in the zone is not freed meanwhile.
@@ -357,11 +391,18 @@ impl Root {
         Slot::list(&self.slots)
     }
 
-    /// Takes a slot for a worker. `process` is its id, `number` its number, `now` in monotonic
-    /// milliseconds. The caller holds the slab. `None`: there is no free one.
-    pub fn claim_slot(&self, process: u32, number: u32, now: u64) -> Option<&'static Slot> {
+    /// Takes a slot for a worker. `process` is its identity, `number` its number, `configuration` that
+    /// of what it runs, `now` in monotonic milliseconds. The caller holds the slab. `None`: there is
+    /// no free one.
+    pub fn claim_slot(
+        &self,
+        process: u64,
+        number: u32,
+        configuration: u64,
+        now: u64,
+    ) -> Option<&'static Slot> {
         self.reap();
-        self.slots().find(|slot| slot.claim(process, number, self.configuration(), now))
+        self.slots().find(|slot| slot.claim(process, number, configuration, now))
     }
 
     /// A slot outside the zone, for a worker that found none in it. Such a worker serves, but
@@ -381,7 +422,7 @@ impl Root {
     }
 
     /// Gives back what dead workers had. The caller holds the slab.
-    fn reap(&self) {
+    pub fn reap(&self) {
         for slot in self.slots().filter(|slot| slot.is_orphaned()) {
             self.release_slot(slot);
         }
@@ -411,19 +452,20 @@ impl Root {
     /// Frees what no live worker can use any more. The caller holds the slab, and makes sure that
     /// every worker has a slot.
     pub fn sweep(&self, slab: &impl Slab) {
+        self.finish();
         if !self.is_swept.load(Ordering::Relaxed) {
             return;
         }
-        self.reap();
         let over = |last| self.slots().all(|slot| slot.presence().is_over(last));
-        let doomed = self.unlink(|link| {
+        let doomed = |link: &Link| {
             over(link.retired_at())
                 && (link.kind() != Kind::Server || {
                     // SAFETY: a link of that kind is in a server.
-                    unsafe { &*ptr::from_ref(link).cast::<Server>() }.is_unused()
+                    let server = unsafe { &*ptr::from_ref(link).cast::<Server>() };
+                    !server.uses().is_pinned() && !self.is_prepared(server)
                 })
-        });
-        for address in doomed {
+        };
+        self.unlink(doomed, |address| {
             fault::point("sweep");
             // SAFETY: nobody finds it any more, nobody who found it is still in that visit, and no
             // request refers to it where it is a server.
@@ -433,8 +475,11 @@ impl Root {
                     Kind::Generation | Kind::Rotation => slab.free(address.cast()),
                 }
             }
-        }
+        });
 
+        if self.clusters().all(|cluster| cluster.removed_at().is_none()) {
+            return;
+        }
         let oldest = self
             .slots()
             .filter(|slot| slot.is_taken())

@@ -29,8 +29,8 @@ pub struct Configuration {
     cycle: Cell<Option<NonNull<ngx_cycle_t>>>,
     shared: Cell<Option<NonNull<ngx_shm_zone_t>>>,
     root: Cell<Option<&'static Root>>,
-    /// Whether the records were taken into use: the cycle cannot fail any more.
-    committed: Cell<bool>,
+    /// See [`number`](Self::number).
+    number: Cell<u64>,
 }
 
 /// A zone as the configuration names it.
@@ -198,8 +198,13 @@ impl Configuration {
     pub fn commit(&self) {
         if let Some(root) = self.root() {
             self.with_slab(|slab| root.commit(slab));
+            self.number.set(root.configuration());
         }
-        self.committed.set(true);
+    }
+
+    /// The number of the configuration in the zone; 0: its records were not taken into use.
+    pub fn number(&self) -> u64 {
+        self.number.get()
     }
 }
 
@@ -208,7 +213,7 @@ impl Drop for Configuration {
     /// nginx has unmapped a zone that was made for that cycle, but one of the running cycle is there.
     fn drop(&mut self) {
         let (Some(root), Some(shared)) = (self.root(), self.shared()) else { return };
-        if self.committed.get() {
+        if self.number() != 0 {
             return;
         }
         let running = zone::of_running_cycle(shared);

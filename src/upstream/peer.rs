@@ -33,6 +33,8 @@ pub struct Tries<S: Subsystem> {
     visited: Visited,
     /// Whether the last server visited is at work on the request.
     at_work: bool,
+    /// How many tries are left, whatever servers there are.
+    allowed: usize,
     subsystem: PhantomData<S>,
 }
 
@@ -102,6 +104,7 @@ impl<S: Subsystem> Tries<S> {
                 upstream,
                 visited: Visited::default(),
                 at_work: false,
+                allowed: 0,
                 subsystem: PhantomData,
             });
             (*cleanup).handler = Some(end::<S>);
@@ -110,7 +113,7 @@ impl<S: Subsystem> Tries<S> {
         peer.data = tries.cast();
         peer.get = Some(get::<S>);
         peer.free = Some(free::<S>);
-        peer.tries = entry.most_tries() as ngx_uint_t;
+        peer.tries = entry.settings.tries.map_or(ngx_uint_t::MAX / 2, |tries| tries as ngx_uint_t);
         #[cfg(ngx_feature = "ssl")]
         {
             peer.set_session = Some(super::session::set::<S>);
@@ -142,8 +145,12 @@ impl<S: Subsystem> Tries<S> {
         peer.set_cached(0);
         peer.connection = ptr::null_mut();
 
+        if self.visited.is_empty() {
+            // Meanwhile nginx may have lowered it, to proxy_next_upstream_tries.
+            self.allowed = peer.tries.max(1);
+        }
         let visit = self.root.visit(self.slot);
-        let most = peer.tries.max(1);
+        let most = self.allowed;
         let selected = self.cluster.select(self.slot, &visit, &self.visited, process::now(), most);
         drop(visit);
         let Some(selected) = selected else {
@@ -152,8 +159,8 @@ impl<S: Subsystem> Tries<S> {
         };
 
         // nginx looks at `tries` before it retries: where it is 1, the answer of this server is the
-        // one that the client gets.
-        peer.tries = peer.tries.min(selected.choices as ngx_uint_t);
+        // one that the client gets. It is counted anew for each try: servers come and go.
+        peer.tries = most.min(selected.choices as ngx_uint_t);
         let server = selected.server;
         let address = server.address();
         peer.sockaddr = address.as_ptr().cast_mut().cast();
@@ -184,6 +191,7 @@ impl<S: Subsystem> Tries<S> {
             Outcome::Success
         };
         if state & (NGX_PEER_FAILED | NGX_PEER_NEXT) as ngx_uint_t != 0 {
+            self.allowed = self.allowed.saturating_sub(usize::from(!stale)).max(1);
             // Where only a kept connection was stale, the server may be tried once more. That ends:
             // each such try takes a connection out of the cache.
             visit.done = !stale;
@@ -208,15 +216,6 @@ impl<S: Subsystem> Tries<S> {
 unsafe extern "C" fn end<S: Subsystem>(data: *mut c_void) {
     // SAFETY: `begin` has written it, and nginx calls this once.
     guard((), || unsafe { data.cast::<Tries<S>>().drop_in_place() });
-}
-
-impl Entry {
-    /// How many servers a request to the cluster may try.
-    fn most_tries(&self) -> usize {
-        let servers = self.settings.levels.iter().map(|level| level.servers.len()).sum::<usize>();
-        let tries = self.settings.tries.map_or(usize::MAX, |tries| tries as usize);
-        servers.min(tries).max(1)
-    }
 }
 
 /// Selects a server: nginx's `peer.get`.

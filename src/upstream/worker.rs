@@ -43,8 +43,10 @@ pub fn start(configuration: &'static Configuration) {
     let Some(root) = configuration.root() else { return };
     lock::set_own_id(process::id());
 
-    let (id, number, now) = (process::id(), process::worker(), process::now());
-    let slot = configuration.with_slab(|_| root.claim_slot(id, number, now)).flatten();
+    let (number, now) = (process::worker(), process::now());
+    let slot = configuration
+        .with_slab(|_| root.claim_slot(lock::own_id(), number, configuration.number(), now))
+        .flatten();
     let slot = slot.unwrap_or_else(|| {
         log::write(NGX_LOG_ALERT, format_args!("no slot is left for this worker in the zone"));
         root.detached_slot()
@@ -73,7 +75,10 @@ async fn beat(
         slot.beat(process::now());
         if let Some(checker) = checker.as_ref().filter(|_| !process::is_exiting()) {
             root.checker_beat(process::now());
-            configuration.with_slab(|slab| root.sweep(slab));
+            configuration.with_slab(|slab| {
+                root.reap();
+                root.sweep(slab);
+            });
             checker.follow();
             room.look(configuration);
         }

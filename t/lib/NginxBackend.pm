@@ -84,8 +84,9 @@ sub forget    { my $self = shift; return $self->call('forget') }
 
 # What came to a server: accepted (connections), silent (connections that ended
 # without a byte), checks and requests (times of arrival, monotonic seconds),
-# open (connections with a check on them), last (the text of the last check),
-# targets (the request lines of all, in order).
+# open (connections with a check on them), peers (of a unix socket: the processes
+# that these are of), last (the text of the last check), targets (the request
+# lines of all checks).
 sub seen { my ($self, $name) = @_; return $self->call(seen => $name) }
 
 # How many connections with a check there are, to all servers.
@@ -141,7 +142,8 @@ sub prepare_block {
 sub stop {
     my $self = shift;
     return if !$self->{pid} || $self->{owner} != $$;
-    close $self->{control};         # the end of the process
+    shutdown $self->{control}, 2;   # the end of the process, also where another one has a copy
+    close $self->{control};
     my $deadline = now() + 2;
     my $gone;
     sleep 0.005 until ($gone = waitpid $self->{pid}, POSIX::WNOHANG()) || now() > $deadline;
@@ -335,12 +337,16 @@ sub do_release {
 sub do_seen {
     my ($self, $name) = @_;
     my $server = $self->server($name);
+    my @open = grep { $_->{server} == $server && $_->{check} } values %{ $self->{connections} };
     return {
         (map { $_ => $server->{$_} } qw(accepted silent last targets)),
         checks => $server->{checks}{times}, requests => $server->{requests}{times},
-        open => scalar(grep { $_->{server} == $server && $_->{check} } values %{ $self->{connections} }),
+        open => scalar @open, peers => [map { peer($_->{socket}) } $server->{kind} eq 'unix' ? @open : ()],
     };
 }
+
+# The process at the other end.
+sub peer { return unpack 'l', getsockopt shift, SOL_SOCKET, SO_PEERCRED }
 
 sub do_all_open { my $self = shift; return scalar grep { $_->{check} } values %{ $self->{connections} } }
 

@@ -161,6 +161,7 @@ sub try_to_start {
     POSIX::setpgid($pid, $pid);
     @$self{qw(pid status strangers)} = ($pid, undef, {});
     push @running, $self;
+    guardian_knows("+$pid");
     my $ready = wait_until(10, sub {
         return $self->reaped || (-s "$root/logs/nginx.pid" && $self->workers == $self->expected_workers);
     });
@@ -176,6 +177,7 @@ sub reaped {
     return 0 if waitpid($self->{pid}, POSIX::WNOHANG()) != $self->{pid};
     $self->{status} = $?;
     @running = grep { $_ != $self } @running;
+    guardian_knows("-$self->{pid}");
     return 1;
 }
 
@@ -347,25 +349,36 @@ sub wait_for_states {
     return $reached;
 }
 
-# The workers of this nginx that have a connection to a port: that is how those
-# are found that make checks. Address and port as in "127.0.0.1:80".
-sub connected_to {
-    my ($self, @addresses) = @_;
-    my @remotes = map {
-        my ($host, $port) = /\A([\d.]+):(\d+)\z/ or die "not an IPv4 address: $_";
-        sprintf '%08X:%04X', unpack('L', IO::Socket::INET::inet_aton($host)), $port;
-    } @addresses;
-    my $remotes = join '|', @remotes;
-    # Local and remote address, the state (connected or connecting), four more columns, the inode.
-    my %inodes = map { $_ => 1 } slurp('/proc/net/tcp') =~ /^ *\d+: \S+ (?:$remotes) 0[12](?: +\S+){5} +(\d+)/mg;
-    my @pids = $self->{master} eq 'on' ? $self->workers : $self->{pid};
-    return grep {
-        my $pid = $_;
-        grep { (readlink($_) // '') =~ /^socket:\[(\d+)\]/ && $inodes{$1} } glob "/proc/$pid/fd/*";
-    } @pids;
+# A process that ends what we have started where we die without ending it.
+my $guardian;
+
+sub guardian_knows {
+    my $line = shift;
+    if (!$guardian) {
+        pipe my $read, $guardian or die "pipe: $!";
+        $guardian->autoflush(1);
+        defined(my $pid = fork) or die "fork: $!";
+        if (!$pid) {
+            POSIX::setpgid(0, 0);       # what ends the test must not end this
+            close $guardian;
+            open STDOUT, '>', '/dev/null';
+            my %pids;
+            while (my $known = readline $read) {
+                my ($sign, $nginx) = $known =~ /^([+-])(\d+)$/ or next;
+                $sign eq '+' ? $pids{$nginx}++ : delete $pids{$nginx};
+            }
+            kill TERM => keys %pids;
+            wait_until(2, sub { !grep { is_running($_) } keys %pids });
+            kill KILL => map { -$_ } keys %pids;
+            POSIX::_exit(0);
+        }
+        close $read;
+    }
+    print $guardian "$line\n";
+    return;
 }
 
-# Without these END would not run, and nginx would stay.
+# Without these END would not run, and nginx would stay until the guardian sees to it.
 for my $signal (qw(INT TERM HUP)) {
     $SIG{$signal} //= sub { exit 1 };
 }

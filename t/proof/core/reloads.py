@@ -217,7 +217,12 @@ def draining(table, sample):
         highest = slow.take_highest()
         name = "with another size of the zone" if zone == "6m" else "the zone as it was"
         table.row(f"7 requests of {seconds} s over a reload, {name}: answered", str(found), "all", found == {"200": 7})
-        table.row("  8 more in the new workers, with max_conns=10: at most at once", f"{highest}, {meanwhile}", "10", highest == 10)
+        figure = f"{highest}, {meanwhile}"
+        if zone == "6m":
+            # The reference says so: the workers of before and after have no memory in common.
+            table.note(f"8 more in the new workers, with max_conns=10, counted anew: at most at once {figure}")
+        else:
+            table.row("  8 more in the new workers, with max_conns=10: at most at once", figure, "10", highest == 10)
         wait_until(10, lambda: not any(map(is_running, old)))
         left = now()
         wait_until(5, lambda: "gone" not in clusters(proxy.status()))

@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -197,29 +198,6 @@ class Nginx:
             if any(word in line for word in bad) and not any(word in line for word in expected)
         ]
 
-    def connected_to(self, port):
-        """Those of its workers that have a connection to a port: they make the checks of it."""
-        inodes = set()
-        with open("/proc/net/tcp", encoding="ascii") as table:
-            for line in list(table)[1:]:
-                fields = line.split()
-                if fields[2].endswith(f":{port:04X}") and fields[3] in ("01", "02"):
-                    inodes.add(f"socket:[{fields[9]}]")
-        return [pid for pid in self.workers() if inodes & _descriptors(pid)]
-
-
-def _descriptors(pid):
-    found = set()
-    try:
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            try:
-                found.add(os.readlink(entry.path))
-            except OSError:
-                pass
-    except OSError:
-        pass
-    return found
-
 
 class Proxy(Nginx):
     """A proxy with cluster "up". `upstream` is what its block says besides checkups_cluster."""
@@ -252,7 +230,7 @@ class Proxy(Nginx):
         return [server["status"] for server in self.servers()]
 
 
-def backend(name, listen=None):
+def backend(name):
     """A server that answers with its name: one process of nginx, without the module."""
     port = free_port()
     nginx = Nginx(
@@ -270,13 +248,19 @@ def backend(name, listen=None):
 
 
 class Hanging(threading.Thread):
-    """A server that accepts connections, and never answers."""
+    """A server that accepts connections, and never answers: on a port, or on a unix socket in a folder."""
 
-    def __init__(self):
+    def __init__(self, folder=None):
         super().__init__(daemon=True)
-        self.socket = socket.create_server((HOST, 0), backlog=1024)
-        self.port = self.socket.getsockname()[1]
-        self.address = f"{HOST}:{self.port}"
+        if folder is None:
+            self.socket = socket.create_server((HOST, 0), backlog=1024)
+            self.address = f"{HOST}:{self.socket.getsockname()[1]}"
+        else:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.bind(f"{folder}/hanging.sock")
+            os.chmod(f"{folder}/hanging.sock", 0o666)
+            self.socket.listen(1024)
+            self.address = f"unix:{folder}/hanging.sock"
         self.accepted = []  # the time, and the connection
         self.start()
 
@@ -284,6 +268,11 @@ class Hanging(threading.Thread):
         while True:
             connection, _ = self.socket.accept()
             self.accepted.append((now(), connection))
+
+    def peer(self, index):
+        """The process of a connection, over a unix socket."""
+        credentials = self.accepted[index][1].getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return struct.unpack("3i", credentials)[0]
 
 
 @atexit.register
