@@ -16,7 +16,7 @@ my $log = `cd '$directory' && openssl req -x509 -newkey rsa:2048 -nodes -days 2 
 die "openssl: $log" if $?;
 $ENV{TEST_NGINX_CERTIFICATES} = "$directory";
 
-# TA and TB are servers of TLS on $TEST_NGINX_RAND_PORT_1 and ..._2: they say their
+# A and B are servers of TLS on $TEST_NGINX_RAND_PORT_1 and ..._2: they say their
 # letter, and "." for a new session or "r" for one that was taken up again.
 sub tls_backends {
     my ($protocol) = @_;
