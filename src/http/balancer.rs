@@ -3,7 +3,10 @@
 use ngx::core::Status;
 use ngx::ffi::{
     ngx_addr_t, ngx_conf_t, ngx_http_request_t, ngx_http_upstream_init_round_robin,
-    ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t, ngx_int_t,
+    ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t, ngx_int_t, ngx_uint_t,
+    NGX_HTTP_UPSTREAM_FT_HTTP_403, NGX_HTTP_UPSTREAM_FT_HTTP_404, NGX_HTTP_UPSTREAM_FT_HTTP_429,
+    NGX_HTTP_UPSTREAM_FT_HTTP_500, NGX_HTTP_UPSTREAM_FT_HTTP_502, NGX_HTTP_UPSTREAM_FT_HTTP_503,
+    NGX_HTTP_UPSTREAM_FT_HTTP_504,
 };
 use ngx::http::{HttpModule, HttpModuleMainConf, HttpModuleServerConf, NgxHttpUpstreamModule};
 
@@ -12,6 +15,7 @@ use crate::logic::directive::{self, ClusterDirective};
 use crate::logic::settings::{Balance, Check, Cluster, Level, Server, Time};
 use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
+use crate::shm::cluster::Outcome;
 use crate::upstream::configuration::Entry;
 use crate::upstream::peer::Tries;
 use crate::upstream::subsystem::Subsystem;
@@ -37,6 +41,32 @@ impl Subsystem for Http {
             let answered =
                 upstream.headers_in.status_n != 0 || upstream.buffer.last != upstream.buffer.pos;
             !timed_out && !answered
+        }
+    }
+
+    unsafe fn outcome_of_answer(request: *mut ngx_http_request_t) -> Outcome {
+        // SAFETY: the caller vouches for the request; it has an upstream while it is being proxied,
+        // which has a configuration, and a state once a server was selected.
+        let (status, named) = unsafe {
+            let upstream = &*(*request).upstream;
+            let Some(state) = upstream.state.as_ref() else { return Outcome::Unknown };
+            (state.status, (*upstream.conf).next_upstream)
+        };
+        let (condition, outcome) = match status {
+            500 => (NGX_HTTP_UPSTREAM_FT_HTTP_500, Outcome::Failure),
+            502 => (NGX_HTTP_UPSTREAM_FT_HTTP_502, Outcome::Failure),
+            503 => (NGX_HTTP_UPSTREAM_FT_HTTP_503, Outcome::Failure),
+            504 => (NGX_HTTP_UPSTREAM_FT_HTTP_504, Outcome::Failure),
+            429 => (NGX_HTTP_UPSTREAM_FT_HTTP_429, Outcome::Failure),
+            // As in ngx_http_upstream_next(): the next server is tried, but this one has not failed.
+            403 => (NGX_HTTP_UPSTREAM_FT_HTTP_403, Outcome::Unknown),
+            404 => (NGX_HTTP_UPSTREAM_FT_HTTP_404, Outcome::Unknown),
+            _ => return Outcome::Success,
+        };
+        if named & condition as ngx_uint_t != 0 {
+            outcome
+        } else {
+            Outcome::Success
         }
     }
 }

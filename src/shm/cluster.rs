@@ -261,7 +261,8 @@ impl Cluster {
                     return None;
                 }
                 let Peer { max_fails, fail_timeout, .. } = *peer;
-                if !server.add_failure(&mut guard, now, max_fails, fail_timeout)
+                if fail_timeout == 0
+                    || !server.add_failure(&mut guard, now, max_fails, fail_timeout)
                     || !guard.works_without(server, now)
                 {
                     return None;

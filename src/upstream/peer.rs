@@ -188,7 +188,8 @@ impl<S: Subsystem> Tries<S> {
         } else if failed {
             Outcome::Failure
         } else {
-            Outcome::Success
+            // SAFETY: likewise.
+            unsafe { S::outcome_of_answer(self.session) }
         };
         if state & (NGX_PEER_FAILED | NGX_PEER_NEXT) as ngx_uint_t != 0 {
             self.allowed = self.allowed.saturating_sub(usize::from(!stale)).max(1);
