@@ -9,10 +9,15 @@
 //!   listening sockets are bound ([`zone::Root::prepare`]); it takes them into use when nothing can
 //!   fail any more ([`zone::Root::commit`]). Preparing what is then not taken into use changes
 //!   nothing that a worker sees.
-//! - Workers pick ([`cluster::Cluster::select`]) and report ([`cluster::Cluster::release`]).
-//! - Worker 0 stores the verdicts of the checks ([`cluster::Cluster::observe`]).
-//! - What a reload removed is freed when the last worker that may still use it is gone
-//!   ([`zone::Root::sweep`]).
+//! - Workers pick, within a visit ([`zone::Root::visit`], [`cluster::Cluster::select`]), and report
+//!   ([`cluster::Cluster::release`]).
+//! - Worker 0 stores the verdicts of the checks ([`cluster::Cluster::observe`]), and has the order of
+//!   the servers follow them ([`zone::Root::refresh`]).
+//! - Who changes a cluster holds the allocator of the zone; who changes what its workers share, its
+//!   lock. The allocator comes first.
+//! - What was replaced is freed ([`zone::Root::sweep`]): an order and a list of servers when no worker
+//!   is left in a visit in which it may have found them, the record of a server when no request
+//!   refers to it any more, a cluster when the last worker that knows it is gone.
 
 pub mod cluster;
 pub mod epoch;
