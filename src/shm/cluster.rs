@@ -168,7 +168,7 @@ impl Cluster {
     /// Selects the next server for a request, in the levels' order, within a visit of the worker.
     ///
     /// `tried` are the servers that the request went to, each with the number of its level; `now`
-    /// is in monotonic milliseconds; the scan counts the choices up to `most`. The caller gives
+    /// gives monotonic milliseconds; the scan counts the choices up to `most`. The caller gives
     /// what it gets to [`release`](Self::release) in the end, and the record of the server is pinned
     /// until the caller gives it to [`unpin`](Self::unpin) after that.
     #[inline]
@@ -177,7 +177,7 @@ impl Cluster {
         slot: &Slot,
         _visit: &Visit<'_>,
         tried: &impl Tried,
-        now: u64,
+        now: impl FnOnce() -> u64,
         most: usize,
     ) -> Option<Selected> {
         // SAFETY: null, or a rotation that is not freed during the visit.
@@ -197,7 +197,7 @@ impl Cluster {
                 });
             }
         }
-        self.select_by_scan(slot, tried, now, most)
+        self.select_by_scan(slot, tried, now(), most)
     }
 
     #[cold]

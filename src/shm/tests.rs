@@ -73,7 +73,7 @@ impl std::ops::Deref for Used {
 impl Used {
     fn select(&self, tried: &Seen, now: u64, most: usize) -> Option<Selected> {
         let visit = self.root.visit(self.slot);
-        self.cluster.select(self.slot, &visit, tried, now, most)
+        self.cluster.select(self.slot, &visit, tried, || now, most)
     }
 
     fn pick(&self, now: u64) -> Option<Selected> {
@@ -404,7 +404,7 @@ fn a_dead_worker_gives_back() {
         zone.root.claim_slot(child.id().into(), 1, 1, 1).unwrap()
     };
     let visit = zone.root.visit(dead);
-    let held = [cluster.cluster.select(dead, &visit, &Seen::default(), 0, 9).unwrap(); 1];
+    let held = [cluster.cluster.select(dead, &visit, &Seen::default(), || 0, 9).unwrap(); 1];
     std::mem::forget(visit);
     assert!(cluster.pick(0).is_some());
     assert!(cluster.pick(0).is_none());

@@ -33,7 +33,7 @@ pub struct Tries<S: Subsystem> {
     visited: Visited,
     /// Whether the last server visited is at work on the request.
     at_work: bool,
-    /// How many tries are left, whatever servers there are.
+    /// How many tries were left before this one, whatever servers there are.
     allowed: usize,
     subsystem: PhantomData<S>,
 }
@@ -145,13 +145,11 @@ impl<S: Subsystem> Tries<S> {
         peer.set_cached(0);
         peer.connection = ptr::null_mut();
 
-        if self.visited.is_empty() {
-            // Meanwhile nginx may have lowered it, to proxy_next_upstream_tries.
-            self.allowed = peer.tries.max(1);
-        }
+        // For the first try nginx may have lowered it, to proxy_next_upstream_tries.
+        let most = peer.tries;
+        self.allowed = most;
         let visit = self.root.visit(self.slot);
-        let most = self.allowed;
-        let selected = self.cluster.select(self.slot, &visit, &self.visited, process::now(), most);
+        let selected = self.cluster.select(self.slot, &visit, &self.visited, process::now, most);
         drop(visit);
         let Some(selected) = selected else {
             peer.name = self.upstream;
@@ -172,7 +170,6 @@ impl<S: Subsystem> Tries<S> {
     }
 
     fn free(&mut self, peer: &mut ngx_peer_connection_t, state: ngx_uint_t) {
-        peer.tries = peer.tries.saturating_sub(1);
         if !std::mem::take(&mut self.at_work) {
             return;
         }
@@ -183,6 +180,10 @@ impl<S: Subsystem> Tries<S> {
         // SAFETY: nginx works on the request: it has just called us for it.
         let stale =
             failed && peer.cached() != 0 && unsafe { S::connection_was_stale(self.session) };
+        // Where no server was left to choose from, 0 ends the request. Otherwise it is what the next try
+        // is allowed. A stale connection was no try: nginx adds 1 itself.
+        let left = self.allowed.saturating_sub(1);
+        peer.tries = if stale || peer.tries > 1 { left } else { 0 };
         let outcome = if stale {
             Outcome::Unknown
         } else if failed {
@@ -192,7 +193,6 @@ impl<S: Subsystem> Tries<S> {
             unsafe { S::outcome_of_answer(self.session) }
         };
         if state & (NGX_PEER_FAILED | NGX_PEER_NEXT) as ngx_uint_t != 0 {
-            self.allowed = self.allowed.saturating_sub(usize::from(!stale)).max(1);
             // Where only a kept connection was stale, the server may be tried once more. That ends:
             // each such try takes a connection out of the cache.
             visit.done = !stale;
