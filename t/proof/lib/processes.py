@@ -119,6 +119,11 @@ class Nginx:
 
     def start(self):
         command = [NGINX, "-e", f"{self.root}/logs/error.log", "-p", f"{self.root}/", "-c", f"{self.root}/nginx.conf"]
+        pid_file = f"{self.root}/logs/nginx.pid"
+        try:
+            os.unlink(pid_file)  # of the one before
+        except OSError:
+            pass
         with open(f"{self.root}/logs/stderr.txt", "wb") as stderr:
             self.process = subprocess.Popen(
                 command,
@@ -129,12 +134,6 @@ class Nginx:
                 preexec_fn=_end_with_parent,
             )
         _running.append(self)
-        pid_file = f"{self.root}/logs/nginx.pid"
-        try:
-            os.unlink(pid_file)  # of the one before
-        except OSError:
-            pass
-
         def ready():
             if self.process.poll() is not None:
                 raise RuntimeError(f"nginx did not start: {self.log()}")
