@@ -29,6 +29,10 @@ use crate::shm::zone::Root;
 /// The share of the worker's connections that checks may take: one in so many.
 const CONNECTIONS_SHARE: usize = 2;
 
+/// For how long local trouble is not reported again, in milliseconds: it may come and go with every
+/// connection of a client.
+const REPORTS_APART: u64 = 60_000;
+
 /// How long the loop sleeps where nothing is due, in milliseconds.
 const IDLE: u64 = 60_000;
 
@@ -57,8 +61,8 @@ struct Loop {
     /// Until when the dispatcher sleeps.
     wakes_at: Cell<u64>,
     waker: RefCell<Option<Waker>>,
-    /// Whether the last check that could not be made for local trouble was reported.
-    in_trouble: Cell<bool>,
+    /// When it was reported that checks cannot be made for local trouble.
+    reported_at: Cell<Option<u64>>,
 }
 
 /// A check that is under way. However it ends, the next one is queued.
@@ -119,7 +123,7 @@ impl Checker {
             most_in_flight: (process::connections() / CONNECTIONS_SHARE).max(1),
             wakes_at: Cell::new(0),
             waker: RefCell::new(None),
-            in_trouble: Cell::new(false),
+            reported_at: Cell::new(None),
         });
         // A worker that died may have stored a verdict, and not seen to the rotation.
         for cluster in configuration.clusters().iter().filter_map(|entry| entry.records.get()) {
@@ -326,7 +330,6 @@ impl Loop {
         if !self.is_current() {
             return;
         }
-        self.in_trouble.set(false);
         let failure = match verdict {
             Verdict::Pass => None,
             Verdict::Fail(reason) => Some(reason.as_ref()),
@@ -343,7 +346,9 @@ impl Loop {
     }
 
     fn report_trouble(&self, error: &ConnectionError) {
-        if !self.in_trouble.replace(true) {
+        let now = process::now();
+        if self.reported_at.get().is_none_or(|at| now.saturating_sub(at) >= REPORTS_APART) {
+            self.reported_at.set(Some(now));
             log::write(
                 NGX_LOG_WARN,
                 format_args!("{error} in this worker: checks cannot be made and give no verdict"),
