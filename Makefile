@@ -9,10 +9,11 @@ OUT   ?= $(if $(filter tree,$(BUILD)),objs/custom,$(if $(filter debian,$(BUILD))
 
 SAMPLE ?=
 PROOF_ARGS ?= $(if $(SAMPLE),--sample)
+SUITE  ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help packages module demo test unittest model lint nginx-test proof bench clean
+.PHONY: help packages module demo test unittest model lint nginx-test nginx-tests proof bench clean
 
 help: ## print this
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -20,13 +21,14 @@ help: ## print this
 	@echo
 	@sed -n 's/^## /  /p' $(firstword $(MAKEFILE_LIST))
 
-## NGINX=vendored         what module, lint, nginx-test and demo are for: nginx 1.28.3, built here
+## NGINX=vendored         what module, lint, nginx-test(s) and demo are for: nginx 1.28.3, built here
 ## NGINX=debian           the nginx of the distribution (Debian 12: 1.22.1), into objs/debian/
 ## NGINX_SOURCE_DIR=DIR   any nginx that is configured, by its sources ...
 ## NGINX_BUILD_DIR=DIR    ... and its build directory (if unset: objs in the sources), into
 ## OUT=DIR                this folder (objs/custom)
 ## BUILDS="A B"           the builds that test and proof go through: vendored debian
 ## T="t/a.t t/b.t"        the files that nginx-test runs (all of t/), with PROVE_ARGS="-v"
+## SUITE=DIR              a checkout of https://github.com/nginx/nginx-tests, of which T names files
 ## FEATURES=development   with what only tests need (PUT, verify, faults); give it an OUT of its own
 ## SAMPLE=1               a short proof; or PROOF_ARGS="..." for t/proof/run
 ## BENCH_ARGS="..."       for benches/end_to_end.py: --rounds, --seconds, --servers, --picks
@@ -34,7 +36,7 @@ help: ## print this
 ## NGX_CONFIGURE_ARGS     the arguments of the vendored nginx's configure (build/nginx.sh has the usual ones)
 
 packages: ## install all system packages that any target wants (Debian; elsewhere: name them)
-	@sh build/packages.sh module debian test demo proof bench
+	@sh build/packages.sh module debian test suite demo proof bench
 
 module: ## build nginx and the module: objs/nginx, objs/ngx_http_checkups_module.so
 	@sh build/packages.sh module $(filter debian,$(BUILD))
@@ -60,6 +62,10 @@ lint: ## rustfmt, and clippy with warnings denied, without and with the glue
 nginx-test: module ## t/ under one nginx
 	@sh build/packages.sh test
 	@sh build/nginx-test.sh $(BUILD) "$(OUT)"
+
+nginx-tests: $(if $(SUITE),module) ## nginx's own tests (SUITE=DIR) over checkups, side by side with nginx's own balancer
+	@$(if $(SUITE),sh build/packages.sh suite)
+	@sh build/nginx-tests.sh $(BUILD) "$(OUT)" "$(SUITE)"
 
 proof: ## the long proofs, for each of BUILDS
 	@sh build/packages.sh proof test

@@ -32,6 +32,19 @@ test    python3                  cmd python3
 test    curl                     cmd curl
 test    openssl                  cmd openssl
 
+suite   perl                     cmd prove
+suite   openssl                  cmd openssl
+suite   iproute2                 cmd ip
+suite   memcached                cmd memcached
+suite   uwsgi-core               cmd uwsgi
+suite   uwsgi-plugin-python3     -
+suite   libcache-memcached-fast-perl  perl Cache::Memcached::Fast
+suite   libcache-memcached-perl  perl Cache::Memcached
+suite   libcryptx-perl           perl Crypt::Misc
+suite   libfcgi-perl             perl FCGI
+suite   libio-socket-ssl-perl    perl IO::Socket::SSL
+suite   libscgi-perl             perl SCGI
+
 demo    python3                  cmd python3
 demo    curl                     cmd curl
 
@@ -93,7 +106,7 @@ missing_elsewhere() {
     done
 }
 
-[ $# -gt 0 ] || die "usage: build/packages.sh PURPOSE... (module, debian, test, demo, proof)"
+[ $# -gt 0 ] || die "usage: build/packages.sh PURPOSE... (module, debian, test, suite, demo, proof)"
 wanted=$(for purpose; do list | awk -v p="$purpose" '$1 == p { print $2, $3, $4 }'; done | sort -u)
 [ -n "$wanted" ] || die "no such purpose: $*"
 
