@@ -186,10 +186,10 @@ measure('of four workers one makes all checks', sub {
     quiet($nginx);
 }
 
-# Clients take one connection after the other, until none is left for checks. While
-# there is still one, some checks can be made and others not.
+# Clients take one connection after the other, until none is left for checks. Where
+# one is given back, some checks can be made and others not.
 {
-    my ($nginx, @names) = checking(8, 'interval=50ms', worker_connections => 16);
+    my ($nginx, @names) = checking(8, 'interval=50ms', worker_connections => 16, answers => ['200:30']);
     ok($nginx->wait_for_states(up => join ' ', ('ok') x 8), 'all servers are up');
     my $checks = sub { return sum(map { $backend->count($_) } @names) };
     my @clients;
@@ -201,6 +201,11 @@ measure('of four workers one makes all checks', sub {
         return $checks->() == $before;
     });
     ok($none_left, 'no check can be made where there is no connection left');
+    for my $client (@clients[0 .. 2]) {
+        my $before = $checks->();
+        undef $client;
+        ok(wait_until(10, sub { $checks->() >= $before + 20 }), 'checks are made where one is given back');
+    }
     my $trouble = 'no connection to spare in this worker: checks cannot be made and give no verdict';
     my @lines = $nginx->notices;
     is_deeply([grep { $_ ne $trouble } @lines], [], 'that is all that is logged');
