@@ -341,7 +341,7 @@ subtest 'clusters come and go' => sub {
 # after that, and when it binds its sockets.
 subtest 'a configuration that is refused changes nothing' => sub {
     servers(a => '503', b => '200', c => '200');
-    my $taken = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => NginxRunner::free_port(), Listen => 1);
+    my $taken = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1) or die "listen: $@\n";
     my $good = upstream(up => 'server @a; server @b weight=2 fail_timeout=1h; checkups_check http interval=20ms;')
         . upstream(other => 'server @b;');
     my $nginx = NginxRunner->new(workers => 2, http => "checkups_zone checkups:64k; $good", server => $get)->start;
