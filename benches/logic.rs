@@ -6,6 +6,7 @@ use std::hint::black_box;
 
 use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion};
 use ngx_checkups::logic::balance::round_robin::{pick, Turn};
+use ngx_checkups::logic::balance::slow_start::WHOLE;
 use ngx_checkups::logic::passive::Failures;
 use ngx_checkups::logic::probe::{Probe, Step, Verdict};
 use ngx_checkups::logic::settings;
@@ -15,7 +16,7 @@ fn round_robin(criterion: &mut Criterion) {
     for peers in [3, 100, 1000] {
         let mut turns: Vec<_> = (0..peers).map(|peer| Turn::new(peer % 10 + 1)).collect();
         group.bench_function(BenchmarkId::from_parameter(peers), |bencher| {
-            bencher.iter(|| pick(black_box(&mut turns), |_| true));
+            bencher.iter(|| pick(black_box(&mut turns), |_| Some(WHOLE)));
         });
     }
     group.finish();

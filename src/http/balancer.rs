@@ -2,26 +2,30 @@
 
 use ngx::core::Status;
 use ngx::ffi::{
-    ngx_addr_t, ngx_conf_t, ngx_http_request_t, ngx_http_upstream_init_round_robin,
-    ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t, ngx_int_t, ngx_uint_t,
+    ngx_addr_t, ngx_array_create, ngx_array_t, ngx_conf_t, ngx_http_request_t,
+    ngx_http_upstream_init_round_robin, ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t,
+    ngx_int_t, ngx_uint_t, NGX_HTTP_LOCK, NGX_HTTP_PATCH, NGX_HTTP_POST, NGX_HTTP_UPSTREAM_CREATE,
     NGX_HTTP_UPSTREAM_FT_HTTP_403, NGX_HTTP_UPSTREAM_FT_HTTP_404, NGX_HTTP_UPSTREAM_FT_HTTP_429,
     NGX_HTTP_UPSTREAM_FT_HTTP_500, NGX_HTTP_UPSTREAM_FT_HTTP_502, NGX_HTTP_UPSTREAM_FT_HTTP_503,
-    NGX_HTTP_UPSTREAM_FT_HTTP_504,
+    NGX_HTTP_UPSTREAM_FT_HTTP_504, NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT,
 };
 use ngx::http::{HttpModule, HttpModuleMainConf, HttpModuleServerConf, NgxHttpUpstreamModule};
 
-use super::module::{Module, UpstreamConf};
-use crate::logic::directive::{self, ClusterDirective};
-use crate::logic::settings::{Balance, Check, Cluster, Level, Server, Time};
+use super::expression::Expressions;
+use super::module::{LevelConf, LevelServers, MainConf, Module, ServerConf, UpstreamConf};
+use super::{blocks, timeouts};
+use crate::logic::balance::{ring, Method};
+use crate::logic::directive::{self, ClusterDirective, Only};
+use crate::logic::settings::{Balance, Cluster, Level, Limits, Server, Time};
 use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
 use crate::shm::cluster::Outcome;
 use crate::upstream::configuration::Entry;
-use crate::upstream::peer::Tries;
-use crate::upstream::subsystem::Subsystem;
+use crate::upstream::peer::{Tries, Wish};
+use crate::upstream::subsystem::{Answer, Subsystem};
 
 /// The http subsystem.
-struct Http;
+pub(super) struct Http;
 
 impl Subsystem for Http {
     type Session = ngx_http_request_t;
@@ -44,12 +48,14 @@ impl Subsystem for Http {
         }
     }
 
-    unsafe fn outcome_of_answer(request: *mut ngx_http_request_t) -> Outcome {
+    unsafe fn answer(request: *mut ngx_http_request_t, counts: impl Fn(u16) -> bool) -> Answer {
         // SAFETY: the caller vouches for the request; it has an upstream while it is being proxied,
         // which has a configuration, and a state once a server was selected.
         let (status, named) = unsafe {
             let upstream = &*(*request).upstream;
-            let Some(state) = upstream.state.as_ref() else { return Outcome::Unknown };
+            let Some(state) = upstream.state.as_ref() else {
+                return Answer { outcome: Outcome::Unknown, is_refused: false };
+            };
             (state.status, (*upstream.conf).next_upstream)
         };
         let (condition, outcome) = match status {
@@ -61,12 +67,29 @@ impl Subsystem for Http {
             // As in ngx_http_upstream_next(): the next server is tried, but this one has not failed.
             403 => (NGX_HTTP_UPSTREAM_FT_HTTP_403, Outcome::Unknown),
             404 => (NGX_HTTP_UPSTREAM_FT_HTTP_404, Outcome::Unknown),
-            _ => return Outcome::Success,
+            _ => (0, Outcome::Success),
         };
-        if named & condition as ngx_uint_t != 0 {
+        let is_refused = named & condition as ngx_uint_t != 0;
+        let outcome = if u16::try_from(status).is_ok_and(counts) {
+            Outcome::Failure
+        } else if is_refused {
             outcome
         } else {
             Outcome::Success
+        };
+        Answer { outcome, is_refused }
+    }
+
+    unsafe fn may_be_retried(request: *mut ngx_http_request_t) -> bool {
+        const NOT_IDEMPOTENT: ngx_uint_t =
+            (NGX_HTTP_POST | NGX_HTTP_LOCK | NGX_HTTP_PATCH) as ngx_uint_t;
+        // SAFETY: as above. As in ngx_http_upstream_next().
+        unsafe {
+            let upstream = &*(*request).upstream;
+            let named = (*upstream.conf).next_upstream;
+            upstream.request_sent() == 0
+                || (*request).method & NOT_IDEMPOTENT == 0
+                || named & NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT as ngx_uint_t != 0
         }
     }
 }
@@ -77,17 +100,8 @@ pub(super) unsafe extern "C" fn init_upstream(
     upstream: *mut ngx_http_upstream_srv_conf_t,
 ) -> ngx_int_t {
     guard(Status::NGX_ERROR, || {
-        // nginx's own balancer first: it refuses what cannot be an upstream, and `zone` and the like
-        // look for its peers.
-        // SAFETY: nginx calls this with a block that it has read.
-        unsafe {
-            if ngx_http_upstream_init_round_robin(cf, upstream) != Status::NGX_OK.0 {
-                return Status::NGX_ERROR;
-            }
-            (*upstream).peer.init = Some(init_peer);
-        }
-        // SAFETY: likewise; both are used during this call only.
-        let (cf, upstream) = unsafe { (Conf::from_ptr(cf), &*upstream) };
+        // SAFETY: nginx calls this with a block that it has read; both are used during this call only.
+        let (cf, upstream) = unsafe { (Conf::from_ptr(cf), &mut *upstream) };
         match add_cluster(cf, upstream) {
             Ok(()) => Status::NGX_OK,
             Err(()) => Status::NGX_ERROR,
@@ -96,18 +110,53 @@ pub(super) unsafe extern "C" fn init_upstream(
     .into()
 }
 
-fn add_cluster(cf: &mut Conf, upstream: &ngx_http_upstream_srv_conf_t) -> Result<(), ()> {
-    let Some(own) = Module::server_conf(upstream) else { return Err(()) };
+/// The servers of one level, as nginx has read them.
+struct LevelLines {
+    name: Option<String>,
+    limits: Limits,
+    servers: Vec<ngx_http_upstream_server_t>,
+}
+
+fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Result<(), ()> {
+    let Some(own) = Module::server_conf_mut(upstream) else { return Err(()) };
     let Some((directive, position)) = &own.cluster else { return Err(()) };
-    // SAFETY: the configuration is being read, and nobody else uses ours meanwhile.
-    let Some(configuration) = Module::main_conf_mut(unsafe { &*cf.as_ptr() }) else {
-        return Err(());
+    let lines = match level_lines(cf, upstream, own) {
+        Ok(lines) => lines,
+        Err((position, message)) => {
+            cf.refuse_at(&position, message);
+            return Err(());
+        }
     };
 
-    let check = own.check.as_ref().and_then(|(check, _)| check.as_ref());
-    let built = read(upstream, directive, check);
+    // nginx's own balancer first: it refuses what cannot be an upstream, and `zone` and the like look
+    // for its peers.
+    if !own.levels.is_empty() {
+        let all: Vec<_> = lines.iter().flat_map(|level| &level.servers).copied().collect();
+        upstream.servers = array(cf, &all)?;
+    }
+    // SAFETY: the block is one that nginx has read.
+    unsafe {
+        if ngx_http_upstream_init_round_robin(cf.as_ptr(), upstream) != Status::NGX_OK.0 {
+            return Err(());
+        }
+    }
+    upstream.peer.init = Some(init_peer);
+
+    // SAFETY: the configuration is being read, and nobody else uses ours meanwhile.
+    let Some(main) = Module::main_conf_mut(unsafe { &*cf.as_ptr() }) else { return Err(()) };
+    let built = read(upstream, own, directive, lines);
     let (settings, addresses) = built.map_err(|message| cf.refuse_at(position, message))?;
-    if let Some(other) = configuration.cluster(&settings.name) {
+    for server in &own.servers {
+        if !addresses.iter().flatten().any(|address| server.addresses.contains(address)) {
+            let message = format!(
+                "\"checkups_server\" directive: there is no server \"{}\" in the block",
+                server.server.address
+            );
+            cf.refuse_at(&server.position, message);
+            return Err(());
+        }
+    }
+    if let Some(other) = main.clusters.cluster(&settings.name) {
         let message = format!(
             "duplicate cluster name \"{}\", it is that of the upstream in {} as well",
             settings.name, other.position
@@ -115,52 +164,169 @@ fn add_cluster(cf: &mut Conf, upstream: &ngx_http_upstream_srv_conf_t) -> Result
         cf.refuse_at(position, message);
         return Err(());
     }
-    let entry =
-        Entry { settings, addresses, position: position.clone(), records: Default::default() };
-    own.index.set(Some(configuration.add(entry)));
+    let expressions = Expressions {
+        order: own.order.take().map(|(_, expression)| expression),
+        keys: own.balance.take().map_or(Vec::new(), |(_, keys)| keys),
+    };
+    own.index.set(Some(main.clusters.add(Entry::new(settings, addresses, position.clone()))));
+    main.expressions.push(expressions);
     Ok(())
+}
+
+/// What nginx has read of each level.
+///
+/// # Errors
+/// Where something is wrong: where, and what.
+fn level_lines(
+    cf: &mut Conf,
+    upstream: &ngx_http_upstream_srv_conf_t,
+    own: &UpstreamConf,
+) -> Result<Vec<LevelLines>, (Position, String)> {
+    if own.levels.is_empty() {
+        // SAFETY: nginx has read the block, and its servers live as long as the cycle.
+        let servers: &[ngx_http_upstream_server_t] = unsafe { (*upstream.servers).as_slice() };
+        let (backup, primary): (Vec<_>, Vec<_>) =
+            servers.iter().copied().partition(|server| server.backup() != 0);
+        let level = |servers| LevelLines { name: None, limits: Limits::default(), servers };
+        let mut levels = vec![level(primary)];
+        levels.extend(Some(backup).filter(|backup| !backup.is_empty()).map(level));
+        return Ok(levels);
+    }
+    if blocks::has_servers(upstream) {
+        let first = own.levels[0].position.clone();
+        return Err((first, blocks::MIXED.to_owned()));
+    }
+    let lines = |level: &LevelConf| {
+        let servers = match &level.servers {
+            // SAFETY: `read_level` made the array in the pool of the cycle.
+            LevelServers::Own(servers) => unsafe { (**servers).as_slice().to_vec() },
+            LevelServers::Of(name, only) => {
+                servers_of(cf, name, *only).map_err(|message| (level.position.clone(), message))?
+            }
+        };
+        let directive::LevelDirective { name, limits } = &level.level;
+        Ok(LevelLines { name: Some(name.clone()), limits: *limits, servers })
+    };
+    own.levels.iter().map(lines).collect()
+}
+
+/// The servers of another upstream.
+fn servers_of(
+    cf: &mut Conf,
+    name: &str,
+    only: Option<Only>,
+) -> Result<Vec<ngx_http_upstream_server_t>, String> {
+    let wrong =
+        |what: &str| format!("\"checkups_level_from\" directive: upstream \"{name}\" {what}");
+    let found = upstreams(cf).iter().find(|upstream| {
+        // SAFETY: nginx has read all blocks.
+        let upstream = unsafe { &***upstream };
+        let is_block = upstream.flags & NGX_HTTP_UPSTREAM_CREATE as ngx_uint_t != 0;
+        // SAFETY: likewise.
+        is_block && unsafe { conf::bytes(upstream.host) } == name.as_bytes()
+    });
+    // SAFETY: likewise.
+    let Some(upstream) = found.map(|upstream| unsafe { &**upstream }) else {
+        return Err(wrong("is not there"));
+    };
+    if Module::server_conf(upstream).is_some_and(|own| !own.levels.is_empty()) {
+        return Err(wrong("has levels of its own"));
+    }
+    // SAFETY: likewise; its servers live as long as the cycle.
+    let servers: &[ngx_http_upstream_server_t] = unsafe { (*upstream.servers).as_slice() };
+    let mut servers: Vec<_> = servers
+        .iter()
+        .copied()
+        .filter(|server| match only {
+            None => true,
+            Some(Only::Primary) => server.backup() == 0,
+            Some(Only::Backup) => server.backup() != 0,
+        })
+        .collect();
+    if servers.is_empty() {
+        return Err(wrong("has no such servers"));
+    }
+    for server in &mut servers {
+        server.set_backup(0);
+    }
+    Ok(servers)
+}
+
+/// An array of nginx.
+fn array(cf: &mut Conf, servers: &[ngx_http_upstream_server_t]) -> Result<*mut ngx_array_t, ()> {
+    // SAFETY: the pool is that of the cycle; the array has room for so many.
+    unsafe {
+        let size = size_of::<ngx_http_upstream_server_t>();
+        let array = ngx_array_create(cf.pool(), servers.len(), size);
+        let memory = array.as_mut().map_or(std::ptr::null_mut(), |array| {
+            array.nelts = servers.len();
+            array.elts.cast::<ngx_http_upstream_server_t>()
+        });
+        if memory.is_null() {
+            return Err(());
+        }
+        memory.copy_from_nonoverlapping(servers.as_ptr(), servers.len());
+        Ok(array)
+    }
 }
 
 /// Socket addresses, level by level.
 type Addresses = Vec<Vec<Vec<u8>>>;
 
+/// The most that the weights of a level may add up to where a ring is made of them: each unit has 160
+/// points of 8 bytes in every worker.
+const MOST_ON_RING: u64 = 100_000;
+
 /// The settings of a block.
 fn read(
     upstream: &ngx_http_upstream_srv_conf_t,
+    own: &UpstreamConf,
     directive: &ClusterDirective,
-    check: Option<&Check>,
+    lines: Vec<LevelLines>,
 ) -> Result<(Cluster, Addresses), String> {
-    // SAFETY: nginx has read the block, and its strings and servers live as long as the cycle.
-    let (host, servers) = unsafe {
-        (conf::bytes(upstream.host), (*upstream.servers).as_slice::<ngx_http_upstream_server_t>())
-    };
+    // SAFETY: nginx has read the block, and its strings live as long as the cycle.
+    let host = unsafe { conf::bytes(upstream.host) };
     let name = match &directive.name {
         Some(name) => name.clone(),
         None => directive::cluster_name(&String::from_utf8_lossy(host)).map_err(|error| {
             format!("{error}; give the cluster another name than the upstream's: \"checkups_cluster NAME\"")
         })?,
     };
+    let balance = own.balance.as_ref().map_or(Balance::RoundRobin, |(balance, _)| balance.clone());
 
-    let mut levels = vec![Level::default(), Level::default()];
-    let mut addresses: Addresses = vec![Vec::new(), Vec::new()];
-    for server in servers {
-        refuse_resolve(server)?;
-        let level = usize::from(server.backup() != 0);
-        for index in 0..server.naddrs {
-            // SAFETY: a server has so many addresses.
-            let address = unsafe { &*server.addrs.add(index) };
-            levels[level].servers.push(settings(server, address)?);
-            addresses[level].push(socket_address(address));
+    let (mut levels, mut addresses) = (Vec::new(), Vec::new());
+    for LevelLines { name, limits, servers: lines } in lines {
+        let mut level = Level { name, limits, servers: Vec::new() };
+        let mut level_addresses = Vec::new();
+        for server in &lines {
+            refuse_resolve(server)?;
+            for index in 0..server.naddrs {
+                // SAFETY: a server has so many addresses.
+                let address = unsafe { &*server.addrs.add(index) };
+                let bytes = blocks::socket_address(address);
+                let more = own.servers.iter().find(|more| more.addresses.contains(&bytes));
+                level.servers.push(settings(server, address, more)?);
+                level_addresses.push(bytes);
+            }
         }
+        let sum: u64 = level.servers.iter().map(|server| u64::from(server.weight)).sum();
+        if balance.method() == Method::Hash && sum > MOST_ON_RING {
+            return Err(format!(
+                "the weights of a level add up to {sum}, with a hash they may to {MOST_ON_RING}"
+            ));
+        }
+        levels.push(level);
+        addresses.push(level_addresses);
     }
-    if levels[1].servers.is_empty() {
-        levels.pop();
-        addresses.pop();
-    }
+    let check = own.check.as_ref().and_then(|(check, _)| check.as_ref());
     let cluster = Cluster {
         name,
-        balance: Balance::RoundRobin,
-        tries: directive.tries,
+        balance,
+        order: own.order.as_ref().map(|(text, _)| text.clone()),
+        protected: directive.protected,
+        limits: directive.limits,
+        timeouts: directive.timeouts,
+        fail_status: own.fail_status.clone().unwrap_or_default(),
         levels,
         checks: check.cloned().into_iter().collect(),
     };
@@ -178,26 +344,70 @@ fn refuse_resolve(_server: &ngx_http_upstream_server_t) -> Result<(), String> {
     Ok(())
 }
 
-fn settings(server: &ngx_http_upstream_server_t, address: &ngx_addr_t) -> Result<Server, String> {
-    // SAFETY: the name of the address lives as long as the cycle.
-    let name = unsafe { String::from_utf8_lossy(conf::bytes(address.name)) }.into_owned();
+fn settings(
+    server: &ngx_http_upstream_server_t,
+    address: &ngx_addr_t,
+    more: Option<&ServerConf>,
+) -> Result<Server, String> {
+    // SAFETY: the names live as long as the cycle.
+    let (name, written) = unsafe { (conf::bytes(address.name), conf::bytes(server.name)) };
+    let name = String::from_utf8_lossy(name).into_owned();
     let number = |what: &str, value: usize| {
         u32::try_from(value).map_err(|_| format!("server \"{name}\": {what}={value} is too large"))
     };
+    let more = more.map(|more| &more.server);
     Ok(Server {
         weight: number("weight", server.weight)?,
         max_fails: number("max_fails", server.max_fails)?,
         max_conns: number("max_conns", server.max_conns)?,
         fail_timeout: Time::seconds(server.fail_timeout.unsigned_abs()),
+        slow_start: more.and_then(|more| more.slow_start).unwrap_or(Time::seconds(0)),
         down: server.down != 0,
+        drain: more.is_some_and(|more| more.drain),
+        written: String::from_utf8_lossy(written).into_owned(),
+        sticky: sticky(server, &name),
         server: name,
     })
 }
 
-fn socket_address(address: &ngx_addr_t) -> Vec<u8> {
-    // SAFETY: a valid address has so many bytes.
+/// By what clients that stick to a server name it: as ngx_http_upstream_init_round_robin_sid().
+#[cfg(ngx_upstream_sid)]
+fn sticky(server: &ngx_http_upstream_server_t, address: &str) -> String {
+    use std::fmt::Write;
+
+    use ngx::ffi::{ngx_md5_final, ngx_md5_init, ngx_md5_t, ngx_md5_update};
+    // SAFETY: the strings of the configuration live as long as the cycle.
+    let route = unsafe { conf::bytes(server.sid) };
+    if !route.is_empty() {
+        return String::from_utf8_lossy(route).into_owned();
+    }
+    let mut digest = [0_u8; 16];
+    // SAFETY: nginx initialises the context, reads so many bytes, and writes 16.
     unsafe {
-        std::slice::from_raw_parts(address.sockaddr.cast::<u8>(), address.socklen as usize).to_vec()
+        let mut md5: ngx_md5_t = std::mem::zeroed();
+        ngx_md5_init(&mut md5);
+        ngx_md5_update(&mut md5, address.as_ptr().cast(), address.len());
+        ngx_md5_final(digest.as_mut_ptr(), &mut md5);
+    }
+    digest.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(not(ngx_upstream_sid))]
+fn sticky(_server: &ngx_http_upstream_server_t, _address: &str) -> String {
+    String::new()
+}
+
+/// All upstreams of the configuration that is being read.
+fn upstreams(cf: &mut Conf) -> &'static [*mut ngx_http_upstream_srv_conf_t] {
+    // SAFETY: the http block is being read or was just read, and nginx has its context; it has an array
+    // of pointers to upstreams.
+    unsafe {
+        let main = NgxHttpUpstreamModule::main_conf(&*cf.as_ptr());
+        main.map_or(&[], |main| main.upstreams.as_slice())
     }
 }
 
@@ -206,25 +416,18 @@ fn socket_address(address: &ngx_addr_t) -> Vec<u8> {
 /// # Errors
 /// Where something does not fit; it was logged.
 pub(super) fn complete(cf: &mut Conf) -> Result<(), ()> {
-    // SAFETY: postconfiguration runs within the http block, whose context nginx has.
-    let main = NgxHttpUpstreamModule::main_conf(unsafe { &*cf.as_ptr() });
-    let upstreams: &[*mut ngx_http_upstream_srv_conf_t] = match main {
-        // SAFETY: an array of pointers to upstreams, which nginx has read.
-        Some(main) => unsafe { main.upstreams.as_slice() },
-        None => &[],
-    };
-    for upstream in upstreams {
+    for upstream in upstreams(cf) {
         // SAFETY: likewise.
         let Some(own) = Module::server_conf(unsafe { &**upstream }) else { continue };
         check_block(cf, own)?;
     }
 
     // SAFETY: the configuration is being read, and nobody else uses ours meanwhile.
-    let Some(configuration) = Module::main_conf_mut(unsafe { &*cf.as_ptr() }) else {
+    let Some(main) = Module::main_conf_mut(unsafe { &*cf.as_ptr() }) else {
         return Ok(());
     };
     // SAFETY: nginx allocated it in the pool of the cycle, where it stays.
-    unsafe { configuration.declare_zone(cf, Module::module()) }
+    unsafe { main.clusters.declare_zone(cf, Module::module()) }
 }
 
 fn check_block(cf: &mut Conf, own: &UpstreamConf) -> Result<(), ()> {
@@ -232,19 +435,45 @@ fn check_block(cf: &mut Conf, own: &UpstreamConf) -> Result<(), ()> {
         cf.refuse_at(position, message);
         Err(())
     };
-    match (&own.cluster, &own.check) {
-        (Some((_, position)), _) if own.index.get().is_none() => refuse(
+    match (&own.cluster, &own.check, &own.needs_cluster) {
+        (Some((_, position)), ..) if own.index.get().is_none() => refuse(
             cf,
             position,
             "\"checkups_cluster\" directive: a balancing method behind it replaces it, remove that \
              method (ip_hash, least_conn, hash, random)",
         ),
-        (None, Some((_, position))) => refuse(
+        (None, Some((_, position)), _) => refuse(
             cf,
             position,
             "\"checkups_check\" directive: it must stand together with \"checkups_cluster\"",
         ),
+        (None, None, Some((name, position))) => {
+            let message = format!(
+                "\"{name}\" directive: it must stand together with \"checkups_cluster\""
+            );
+            refuse(cf, position, &message)
+        }
         _ => Ok(()),
+    }
+}
+
+/// What a request wants of a cluster, by the number of that.
+///
+/// # Safety
+/// The result is used for no longer than the request lives.
+pub(super) unsafe fn wish(
+    request: *mut ngx_http_request_t,
+    main: &MainConf,
+    index: usize,
+) -> Wish<'static> {
+    let Some(Expressions { order, keys }) = main.expressions.get(index) else {
+        return Wish::default();
+    };
+    // SAFETY: as the caller says.
+    unsafe {
+        let order = order.as_ref().and_then(|order| order.value(request)).unwrap_or_default();
+        let mut keys = keys.iter().filter_map(|key| key.value(request));
+        Wish { order, key: keys.find(|key| !key.is_empty()).map(ring::key) }
     }
 }
 
@@ -255,17 +484,26 @@ unsafe extern "C" fn init_peer(
 ) -> ngx_int_t {
     guard(Status::NGX_ERROR, || {
         // SAFETY: nginx calls it with a request that it begins to proxy, and the block for it.
-        let (request, upstream) = unsafe { (&mut *request, &mut *upstream) };
-        let entry = Module::main_conf(request).and_then(|configuration| {
-            let index = Module::server_conf(upstream)?.index.get()?;
-            configuration.clusters().get(index)
-        });
-        let Some(entry) = entry else { return Status::NGX_ERROR };
-        // SAFETY: the peer and the pool are the request's; the name is the configuration's, which
-        // the request keeps alive.
+        let (inner, upstream) = unsafe { (&mut *request, &mut *upstream) };
+        let index = Module::server_conf(upstream).and_then(|own| own.index.get());
+        let (Some(main), Some(index)) = (Module::main(inner), index) else {
+            return Status::NGX_ERROR;
+        };
+        let Some(entry) = main.clusters.clusters().get(index) else { return Status::NGX_ERROR };
+        // SAFETY: the peer, the pool and the settings are the request's, which has an upstream now;
+        // the name is the configuration's, which the request keeps alive.
         let begun = unsafe {
-            let peer = &mut (*request.upstream).peer;
-            Tries::<Http>::begin(peer, request, request.pool, entry, &mut upstream.host)
+            let settings = &entry.settings;
+            let proxied = &mut *inner.upstream;
+            let next_timeout = (*proxied.conf).next_upstream_timeout;
+            let own =
+                timeouts::settings(proxied.conf, settings.timeouts, settings.limits, inner.pool);
+            if let Some(own) = own {
+                proxied.conf = own;
+            }
+            let wish = wish(request, main, index);
+            let (peer, pool) = (&mut proxied.peer, inner.pool);
+            Tries::<Http>::begin(peer, request, pool, entry, &mut upstream.host, wish, next_timeout)
         };
         match begun {
             Ok(()) => Status::NGX_OK,

@@ -3,19 +3,16 @@
 use std::net::SocketAddr;
 
 use ngx::core::Status;
-use ngx::ffi::{
-    ngx_chain_t, ngx_http_finalize_request, ngx_http_read_client_request_body, ngx_http_request_t,
-    NGX_DONE, NGX_HTTP_PUT, NGX_HTTP_SPECIAL_RESPONSE,
-};
-use ngx::http::{HTTPStatus, HttpModuleMainConf, Request};
+use ngx::ffi::{ngx_http_finalize_request, ngx_http_request_t, NGX_HTTP_PUT};
+use ngx::http::{HTTPStatus, Request};
 use serde::Deserialize;
 
 use super::api::{path, respond};
+use super::body;
 use super::module::Module;
-use crate::logic::api::Resource;
+use crate::logic::api::{Resource, MAX_BODY};
+use crate::logic::settings::{self, Time};
 use crate::nginx::guard::guard;
-use crate::shm::generation::PeerPlan;
-use crate::upstream::configuration::Configuration;
 
 /// The body of a PUT.
 #[derive(Deserialize)]
@@ -47,8 +44,9 @@ impl Default for Server {
 /// Answers what only tests ask for. `None`: it is not that.
 pub(super) fn handle(request: &mut Request) -> Option<Status> {
     let inner: &ngx_http_request_t = request.as_ref();
-    if path(inner).trim_start_matches('/') == "verify" {
-        let configuration = Module::main_conf(inner)?;
+    let segments = path(inner)?;
+    if segments == ["verify"] {
+        let configuration = &Module::main(inner)?.clusters;
         let verified = configuration.with_slab(|_| configuration.root()?.verify().err())?;
         let (status, text) = match verified {
             None => (HTTPStatus::OK, "consistent".to_owned()),
@@ -59,25 +57,16 @@ pub(super) fn handle(request: &mut Request) -> Option<Status> {
     if inner.method & NGX_HTTP_PUT as usize == 0 {
         return None;
     }
-    request.as_mut().set_request_body_in_single_buf(1);
-    // SAFETY: the request is at its content phase, and its body was not read yet.
-    let code = unsafe { ngx_http_read_client_request_body(request.into(), Some(change)) };
-    Some(if code >= NGX_HTTP_SPECIAL_RESPONSE as isize {
-        Status(code)
-    } else {
-        Status(NGX_DONE as isize)
-    })
+    Some(body::read(request, Some(change)))
 }
 
 /// The body of a PUT is there.
 unsafe extern "C" fn change(request: *mut ngx_http_request_t) {
     guard((), || {
         // SAFETY: nginx calls it with the request whose body it has read.
-        let (request, body) = unsafe {
-            let body = (*request).request_body.as_ref().map_or(Vec::new(), |body| read(body.bufs));
-            (Request::from_ngx_http_request(request), body)
-        };
-        let (status, text) = match apply(request, &body) {
+        let (body, request) =
+            unsafe { (body::bytes(request, MAX_BODY), Request::from_ngx_http_request(request)) };
+        let (status, text) = match apply(request, &body.unwrap_or_default()) {
             Ok(()) => (HTTPStatus::OK, "{}".to_owned()),
             Err(text) => (HTTPStatus::BAD_REQUEST, text),
         };
@@ -87,62 +76,45 @@ unsafe extern "C" fn change(request: *mut ngx_http_request_t) {
     });
 }
 
-/// # Safety
-/// The chain is that of a request body.
-unsafe fn read(mut chain: *mut ngx_chain_t) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // SAFETY: the buffers of a body are in memory, or of no length where they are in a file.
-    unsafe {
-        while let Some(link) = chain.as_ref() {
-            let length = usize::try_from((*link.buf).last.offset_from((*link.buf).pos));
-            bytes.extend_from_slice(std::slice::from_raw_parts(
-                (*link.buf).pos,
-                length.unwrap_or_default(),
-            ));
-            chain = link.next;
-        }
-    }
-    bytes
-}
-
 fn apply(request: &Request, body: &[u8]) -> Result<(), String> {
     let inner: &ngx_http_request_t = request.as_ref();
-    let configuration: &Configuration = Module::main_conf(inner).ok_or("no configuration")?;
-    let Some(Resource::Cluster(name)) = Resource::at(path(inner)) else {
+    let configuration = &Module::main(inner).ok_or("no configuration")?.clusters;
+    let segments = path(inner).unwrap_or_default();
+    let Some(Resource::Cluster(name)) = Resource::at(&segments) else {
         return Err("no cluster".to_owned());
     };
     let entry = configuration.cluster(name).ok_or("unknown cluster")?;
     let cluster = entry.records.get().ok_or("no records")?;
     let root = configuration.root().ok_or("no zone")?;
     let body: Body = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let checked = !entry.settings.checks.is_empty();
 
     let mut addresses = Vec::new();
-    for server in body.levels.iter().flat_map(|level| &level.servers) {
-        addresses.push(socket_address(&server.server)?);
+    for level in &body.levels {
+        let level = level.servers.iter().map(|server| socket_address(&server.server));
+        addresses.push(level.collect::<Result<Vec<_>, _>>()?);
     }
-    let mut address = addresses.iter();
-    let plan: Vec<Vec<PeerPlan<'_>>> = body
-        .levels
-        .iter()
-        .map(|level| {
-            let servers = level.servers.iter().zip(&mut address);
-            servers
-                .map(|(server, address)| PeerPlan {
-                    name: &server.server,
-                    address,
-                    weight: server.weight,
-                    max_fails: server.max_fails,
-                    fail_timeout: 10_000,
-                    max_conns: server.max_conns,
-                    down: server.down,
-                    checked: checked && !server.down,
-                })
-                .collect()
-        })
-        .collect();
+    let levels: Vec<_> = body.levels.into_iter().map(settings::Level::from).collect();
+    let plan = entry.plan(&levels, &addresses);
     let updated = configuration.with_slab(|slab| root.update(slab, cluster, &plan));
     updated.ok_or("no zone")?.map_err(|full| full.to_string())
+}
+
+impl From<Level> for settings::Level {
+    fn from(level: Level) -> Self {
+        let servers = level.servers.into_iter().map(|server| settings::Server {
+            weight: server.weight,
+            max_fails: server.max_fails,
+            fail_timeout: Time::seconds(10),
+            max_conns: server.max_conns,
+            slow_start: Time::seconds(0),
+            down: server.down,
+            drain: false,
+            written: server.server.clone(),
+            sticky: String::new(),
+            server: server.server,
+        });
+        Self { servers: servers.collect(), ..Default::default() }
+    }
 }
 
 /// The socket address of an IPv4 address with its port.

@@ -4,30 +4,32 @@ use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 
 use ngx::ffi::{
-    ngx_command_t, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_parse_size,
-    ngx_str_t, ngx_uint_t, NGX_CONF_ANY, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF,
-    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
-    NGX_HTTP_UPSTREAM_BACKUP, NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_DOWN,
-    NGX_HTTP_UPSTREAM_FAIL_TIMEOUT, NGX_HTTP_UPSTREAM_MAX_CONNS, NGX_HTTP_UPSTREAM_MAX_FAILS,
-    NGX_HTTP_UPSTREAM_WEIGHT, NGX_HTTP_UPS_CONF,
+    ngx_command_t, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t,
+    ngx_http_upstream_srv_conf_t, ngx_parse_size, ngx_str_t, ngx_uint_t, NGX_CONF_1MORE,
+    NGX_CONF_ANY, NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
+    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_UPSTREAM_BACKUP,
+    NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_DOWN, NGX_HTTP_UPSTREAM_FAIL_TIMEOUT,
+    NGX_HTTP_UPSTREAM_MAX_CONNS, NGX_HTTP_UPSTREAM_MAX_FAILS, NGX_HTTP_UPSTREAM_WEIGHT,
+    NGX_HTTP_UPS_CONF,
 };
 use ngx::http::{
     HttpModuleLocationConf, HttpModuleServerConf, NgxHttpCoreModule, NgxHttpUpstreamModule,
 };
 use ngx::ngx_string;
 
-use super::module::UpstreamConf;
-use super::{api, balancer};
-use crate::logic::directive;
+use super::expression::Expression;
+use super::module::{LevelConf, LevelServers, LocationConf, MainConf, ServerConf, UpstreamConf};
+use super::{api, balancer, blocks};
+use crate::logic::directive::{self, DirectiveError};
 use crate::nginx::conf::{self, Conf};
 use crate::nginx::guard::guard;
 use crate::nginx::zone::min_size;
-use crate::upstream::configuration::{Configuration, Zone};
+use crate::upstream::configuration::Zone;
 
 const SRV_CONF_OFFSET: ngx_uint_t = offset_of!(ngx_http_conf_ctx_t, srv_conf);
 
 /// The table for nginx.
-pub(super) static mut NGX_HTTP_CHECKUPS_COMMANDS: [ngx_command_t; 5] = [
+pub(super) static mut NGX_HTTP_CHECKUPS_COMMANDS: [ngx_command_t; 11] = [
     ngx_command_t {
         name: ngx_string!("checkups_zone"),
         type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1) as ngx_uint_t,
@@ -45,6 +47,54 @@ pub(super) static mut NGX_HTTP_CHECKUPS_COMMANDS: [ngx_command_t; 5] = [
         post: std::ptr::null_mut(),
     },
     ngx_command_t {
+        name: ngx_string!("checkups_level"),
+        type_: (NGX_HTTP_UPS_CONF | NGX_CONF_BLOCK | NGX_CONF_ANY) as ngx_uint_t,
+        set: Some(cmd_set_level),
+        conf: SRV_CONF_OFFSET,
+        offset: 0,
+        post: std::ptr::null_mut(),
+    },
+    ngx_command_t {
+        name: ngx_string!("checkups_level_from"),
+        type_: (NGX_HTTP_UPS_CONF | NGX_CONF_ANY) as ngx_uint_t,
+        set: Some(cmd_set_level_from),
+        conf: SRV_CONF_OFFSET,
+        offset: 0,
+        post: std::ptr::null_mut(),
+    },
+    ngx_command_t {
+        name: ngx_string!("checkups_order"),
+        type_: (NGX_HTTP_UPS_CONF | NGX_CONF_TAKE1) as ngx_uint_t,
+        set: Some(cmd_set_order),
+        conf: SRV_CONF_OFFSET,
+        offset: 0,
+        post: std::ptr::null_mut(),
+    },
+    ngx_command_t {
+        name: ngx_string!("checkups_balance"),
+        type_: (NGX_HTTP_UPS_CONF | NGX_CONF_ANY) as ngx_uint_t,
+        set: Some(cmd_set_balance),
+        conf: SRV_CONF_OFFSET,
+        offset: 0,
+        post: std::ptr::null_mut(),
+    },
+    ngx_command_t {
+        name: ngx_string!("checkups_fail_status"),
+        type_: (NGX_HTTP_UPS_CONF | NGX_CONF_1MORE) as ngx_uint_t,
+        set: Some(cmd_set_fail_status),
+        conf: SRV_CONF_OFFSET,
+        offset: 0,
+        post: std::ptr::null_mut(),
+    },
+    ngx_command_t {
+        name: ngx_string!("checkups_server"),
+        type_: (NGX_HTTP_UPS_CONF | NGX_CONF_ANY) as ngx_uint_t,
+        set: Some(cmd_set_server),
+        conf: SRV_CONF_OFFSET,
+        offset: 0,
+        post: std::ptr::null_mut(),
+    },
+    ngx_command_t {
         name: ngx_string!("checkups_check"),
         type_: (NGX_HTTP_UPS_CONF | NGX_CONF_ANY) as ngx_uint_t,
         set: Some(cmd_set_check),
@@ -54,7 +104,7 @@ pub(super) static mut NGX_HTTP_CHECKUPS_COMMANDS: [ngx_command_t; 5] = [
     },
     ngx_command_t {
         name: ngx_string!("checkups_api"),
-        type_: (NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS) as ngx_uint_t,
+        type_: (NGX_HTTP_LOC_CONF | NGX_CONF_ANY) as ngx_uint_t,
         set: Some(cmd_set_api),
         conf: NGX_HTTP_LOC_CONF_OFFSET,
         offset: 0,
@@ -72,7 +122,7 @@ unsafe extern "C" fn cmd_set_zone(
     guard(super::module::FAILED, || {
         // SAFETY: nginx calls it with the main configuration, as the table asks.
         let (cf, configuration) =
-            unsafe { (Conf::from_ptr(cf), &mut *conf.cast::<Configuration>()) };
+            unsafe { (Conf::from_ptr(cf), &mut (*conf.cast::<MainConf>()).clusters) };
         if configuration.zone.is_some() {
             return cf.refuse("it is duplicate, there is one zone");
         }
@@ -102,32 +152,84 @@ unsafe extern "C" fn cmd_set_zone(
     })
 }
 
-/// `checkups_cluster [NAME] [tries=N]`
+/// Why a directive of an `upstream` block is refused.
+pub(super) enum Wrong {
+    /// By us, for this reason.
+    Because(String),
+    /// By nginx, which has logged why.
+    Logged,
+}
+
+impl<T: Into<String>> From<T> for Wrong {
+    fn from(reason: T) -> Self {
+        Self::Because(reason.into())
+    }
+}
+
+impl From<DirectiveError> for Wrong {
+    fn from(error: DirectiveError) -> Self {
+        Self::Because(error.to_string())
+    }
+}
+
+/// The body of the handler of a directive in an `upstream` block.
+///
+/// # Safety
+/// `cf` and `conf` are what nginx calls the handler with.
+unsafe fn in_upstream(
+    cf: *mut ngx_conf_t,
+    conf: *mut c_void,
+    body: impl FnOnce(&mut Conf, &mut UpstreamConf) -> Result<(), Wrong>,
+) -> *mut c_char {
+    guard(super::module::FAILED, || {
+        // SAFETY: nginx calls it with the configuration of the block, as the table asks.
+        let (cf, own) = unsafe { (Conf::from_ptr(cf), &mut *conf.cast::<UpstreamConf>()) };
+        match body(cf, own) {
+            Ok(()) => conf::OK,
+            Err(Wrong::Because(reason)) => cf.refuse(reason),
+            Err(Wrong::Logged) => super::module::FAILED,
+        }
+    })
+}
+
+/// The block that is being read.
+pub(super) fn upstream(cf: &mut Conf) -> Result<&'static mut ngx_http_upstream_srv_conf_t, Wrong> {
+    // SAFETY: within an upstream block nginx has the context of that block.
+    NgxHttpUpstreamModule::server_conf_mut(unsafe { &*cf.as_ptr() })
+        .ok_or_else(|| "it must stand in an upstream block".into())
+}
+
+/// Fills in what may be said once.
+fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Wrong> {
+    if slot.is_some() {
+        return Err("it is duplicate".into());
+    }
+    *slot = Some(value);
+    Ok(())
+}
+
+/// Notes that the directive at hand means nothing without `checkups_cluster`.
+fn needs_cluster(cf: &Conf, own: &mut UpstreamConf) {
+    if own.needs_cluster.is_none() {
+        let name = String::from_utf8_lossy(cf.words()[0]).into_owned();
+        own.needs_cluster = Some((name, cf.position()));
+    }
+}
+
+/// `checkups_cluster [NAME] [parameter=value ...]`
 unsafe extern "C" fn cmd_set_cluster(
     cf: *mut ngx_conf_t,
     _command: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    guard(super::module::FAILED, || {
-        // SAFETY: nginx calls it with the configuration of the block, as the table asks.
-        let (cf, own) = unsafe { (Conf::from_ptr(cf), &mut *conf.cast::<UpstreamConf>()) };
-        if own.cluster.is_some() {
-            return cf.refuse("it is duplicate");
-        }
-        let parsed = match directive::cluster(&cf.words()[1..]) {
-            Ok(parsed) => parsed,
-            Err(error) => return cf.refuse(error),
-        };
-        // SAFETY: within an upstream block nginx has the context of that block.
-        let Some(upstream) = NgxHttpUpstreamModule::server_conf_mut(unsafe { &*cf.as_ptr() })
-        else {
-            return cf.refuse("it must stand in an upstream block");
-        };
+    let body = |cf: &mut Conf, own: &mut UpstreamConf| {
+        let parsed = directive::cluster(&cf.words()[1..])?;
+        once(&mut own.cluster, (parsed, cf.position()))?;
+        let upstream = upstream(cf)?;
         if upstream.peer.init_upstream.is_some() {
-            return cf.refuse(
-                "the block has a balancing method already: put \"checkups_cluster\" before \
-                 \"keepalive\", and remove other methods (ip_hash, least_conn, hash, random)",
-            );
+            return Err("the block has a balancing method already: put \"checkups_cluster\" before \
+                        \"keepalive\", and remove other methods (ip_hash, least_conn, hash, random)"
+                .into());
         }
         upstream.peer.init_upstream = Some(balancer::init_upstream);
         upstream.flags = (NGX_HTTP_UPSTREAM_CREATE
@@ -137,9 +239,10 @@ unsafe extern "C" fn cmd_set_cluster(
             | NGX_HTTP_UPSTREAM_FAIL_TIMEOUT
             | NGX_HTTP_UPSTREAM_DOWN
             | NGX_HTTP_UPSTREAM_BACKUP) as ngx_uint_t;
-        own.cluster = Some((parsed, cf.position()));
-        conf::OK
-    })
+        Ok(())
+    };
+    // SAFETY: as of nginx.
+    unsafe { in_upstream(cf, conf, body) }
 }
 
 /// `checkups_check TYPE [parameter=value ...]`
@@ -148,37 +251,140 @@ unsafe extern "C" fn cmd_set_check(
     _command: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    guard(super::module::FAILED, || {
-        // SAFETY: nginx calls it with the configuration of the block, as the table asks.
-        let (cf, own) = unsafe { (Conf::from_ptr(cf), &mut *conf.cast::<UpstreamConf>()) };
+    let body = |cf: &mut Conf, own: &mut UpstreamConf| {
         if own.check.is_some() {
-            return cf.refuse("it is duplicate, an upstream has one check");
+            return Err("it is duplicate, an upstream has one check".into());
         }
-        // SAFETY: within an upstream block nginx has the context of that block.
-        let Some(upstream) = NgxHttpUpstreamModule::server_conf(unsafe { &*cf.as_ptr() }) else {
-            return cf.refuse("it must stand in an upstream block");
-        };
         // SAFETY: the name lives as long as the cycle.
-        let host = unsafe { conf::bytes(upstream.host) };
-        match directive::check(&cf.words()[1..], &String::from_utf8_lossy(host)) {
-            Ok(check) => {
-                own.check = Some((check, cf.position()));
-                conf::OK
-            }
-            Err(error) => cf.refuse(error),
-        }
-    })
+        let host = unsafe { conf::bytes(upstream(cf)?.host) };
+        let check = directive::check(&cf.words()[1..], &String::from_utf8_lossy(host))?;
+        own.check = Some((check, cf.position()));
+        Ok(())
+    };
+    // SAFETY: as of nginx.
+    unsafe { in_upstream(cf, conf, body) }
 }
 
-/// `checkups_api`
+/// `checkups_balance METHOD`
+unsafe extern "C" fn cmd_set_balance(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let body = |cf: &mut Conf, own: &mut UpstreamConf| {
+        let balance = directive::balance(&cf.words()[1..])?;
+        let keys = balance.keys().into_iter().map(|key| Expression::compile(cf, key));
+        let keys = keys.collect::<Result<Vec<_>, ()>>().map_err(|()| Wrong::Logged)?;
+        needs_cluster(cf, own);
+        once(&mut own.balance, (balance, keys))
+    };
+    // SAFETY: as of nginx.
+    unsafe { in_upstream(cf, conf, body) }
+}
+
+/// `checkups_order STRING`
+unsafe extern "C" fn cmd_set_order(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let body = |cf: &mut Conf, own: &mut UpstreamConf| {
+        // NGX_CONF_TAKE1: there is one word.
+        let text = String::from_utf8(cf.words()[1].to_vec())
+            .map_err(|_| Wrong::from("it must be UTF-8"))?;
+        let expression = Expression::compile(cf, &text).map_err(|()| Wrong::Logged)?;
+        needs_cluster(cf, own);
+        once(&mut own.order, (text, expression))
+    };
+    // SAFETY: as of nginx.
+    unsafe { in_upstream(cf, conf, body) }
+}
+
+/// `checkups_fail_status STATUS ...`
+unsafe extern "C" fn cmd_set_fail_status(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let body = |cf: &mut Conf, own: &mut UpstreamConf| {
+        let statuses = directive::fail_status(&cf.words()[1..])?;
+        needs_cluster(cf, own);
+        once(&mut own.fail_status, statuses)
+    };
+    // SAFETY: as of nginx.
+    unsafe { in_upstream(cf, conf, body) }
+}
+
+/// `checkups_server ADDRESS [parameter ...]`
+unsafe extern "C" fn cmd_set_server(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let body = |cf: &mut Conf, own: &mut UpstreamConf| {
+        let server = directive::server(&cf.words()[1..])?;
+        let addresses = blocks::resolve(cf, &server.address)?;
+        let is_known = |address| own.servers.iter().any(|other| other.addresses.contains(address));
+        if addresses.iter().any(is_known) {
+            return Err(format!("it is duplicate for server \"{}\"", server.address).into());
+        }
+        needs_cluster(cf, own);
+        own.servers.push(ServerConf { server, addresses, position: cf.position() });
+        Ok(())
+    };
+    // SAFETY: as of nginx.
+    unsafe { in_upstream(cf, conf, body) }
+}
+
+/// `checkups_level NAME [parameter=value ...] { ... }`
+unsafe extern "C" fn cmd_set_level(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let body = |cf: &mut Conf, own: &mut UpstreamConf| {
+        let level = directive::level(&cf.words()[1..])?;
+        let position = cf.position();
+        blocks::check_level(cf, own, &level)?;
+        let servers = blocks::read_level(cf)?;
+        own.levels.push(LevelConf { level, servers: LevelServers::Own(servers), position });
+        Ok(())
+    };
+    // SAFETY: as of nginx.
+    unsafe { in_upstream(cf, conf, body) }
+}
+
+/// `checkups_level_from NAME UPSTREAM [parameter=value ...]`
+unsafe extern "C" fn cmd_set_level_from(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let body = |cf: &mut Conf, own: &mut UpstreamConf| {
+        let directive::LevelFromDirective { level, upstream, only } =
+            directive::level_from(&cf.words()[1..])?;
+        let position = cf.position();
+        blocks::check_level(cf, own, &level)?;
+        own.levels.push(LevelConf { level, servers: LevelServers::Of(upstream, only), position });
+        Ok(())
+    };
+    // SAFETY: as of nginx.
+    unsafe { in_upstream(cf, conf, body) }
+}
+
+/// `checkups_api [write=on|off]`
 unsafe extern "C" fn cmd_set_api(
     cf: *mut ngx_conf_t,
     _command: *mut ngx_command_t,
-    _conf: *mut c_void,
+    conf: *mut c_void,
 ) -> *mut c_char {
     guard(super::module::FAILED, || {
-        // SAFETY: nginx calls it within a location, whose context it has.
-        let cf = unsafe { Conf::from_ptr(cf) };
+        // SAFETY: nginx calls it within a location, whose context it has, with its configuration.
+        let (cf, own) = unsafe { (Conf::from_ptr(cf), &mut *conf.cast::<LocationConf>()) };
+        let parsed = match directive::api(&cf.words()[1..]) {
+            Ok(parsed) => parsed,
+            Err(error) => return cf.refuse(error),
+        };
         // SAFETY: likewise.
         let location: Option<&mut ngx_http_core_loc_conf_t> =
             NgxHttpCoreModule::location_conf_mut(unsafe { &*cf.as_ptr() });
@@ -193,6 +399,7 @@ unsafe extern "C" fn cmd_set_api(
             );
         }
         location.handler = Some(api::handler);
+        own.api = Some(parsed);
         conf::OK
     })
 }

@@ -2,7 +2,12 @@
 
 mod api;
 mod balancer;
+mod blocks;
+mod body;
 #[cfg(feature = "development")]
 mod development;
 mod directives;
+mod expression;
 mod module;
+mod timeouts;
+mod variables;

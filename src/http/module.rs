@@ -6,22 +6,34 @@ use std::ptr::{addr_of, addr_of_mut};
 
 use ngx::core::Status;
 use ngx::ffi::{
-    ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_uint_t,
-    NGX_HTTP_MODULE,
+    ngx_array_t, ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_http_request_t, ngx_int_t,
+    ngx_module_t, ngx_uint_t, off_t, NGX_HTTP_MODULE,
 };
 use ngx::http::{
     HttpModule, HttpModuleLocationConf, HttpModuleMainConf, HttpModuleServerConf, Merge,
-    MergeConfigError,
+    MergeConfigError, NgxHttpCoreModule,
 };
 
-use super::{balancer, directives};
-use crate::logic::directive::ClusterDirective;
-use crate::logic::settings::Check;
-use crate::nginx::conf::{Conf, Position};
+use super::expression::{Expression, Expressions};
+use super::{api, balancer, directives, variables};
+use crate::logic::directive::{
+    ApiDirective, ClusterDirective, LevelDirective, Only, ServerDirective,
+};
+use crate::logic::settings::{Balance, Check, Statuses};
+use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
 use crate::nginx::process;
 use crate::upstream::configuration::Configuration;
 use crate::upstream::worker;
+
+/// What the `http` block says.
+#[derive(Default)]
+pub(super) struct MainConf {
+    /// The clusters.
+    pub clusters: Configuration,
+    /// What their requests depend on, cluster by cluster.
+    pub expressions: Vec<Expressions>,
+}
 
 /// What one `upstream` block says.
 #[derive(Default)]
@@ -30,6 +42,18 @@ pub(super) struct UpstreamConf {
     pub cluster: Option<(ClusterDirective, Position)>,
     /// `checkups_check`.
     pub check: Option<(Option<Check>, Position)>,
+    /// `checkups_balance`, and the strings that make the key of a hash.
+    pub balance: Option<(Balance, Vec<Expression>)>,
+    /// `checkups_order`.
+    pub order: Option<(String, Expression)>,
+    /// `checkups_fail_status`.
+    pub fail_status: Option<Statuses>,
+    /// `checkups_level` and `checkups_level_from`.
+    pub levels: Vec<LevelConf>,
+    /// `checkups_server`.
+    pub servers: Vec<ServerConf>,
+    /// The first directive that means nothing without `checkups_cluster`, and where it stands.
+    pub needs_cluster: Option<(String, Position)>,
     /// The index of the cluster in the configuration, once the block is nginx's balancer.
     pub index: Cell<Option<usize>>,
 }
@@ -41,6 +65,41 @@ impl Merge for UpstreamConf {
     }
 }
 
+/// A level of an `upstream` block.
+pub(super) struct LevelConf {
+    /// What the directive says.
+    pub level: LevelDirective,
+    /// Where its servers are.
+    pub servers: LevelServers,
+    /// Where it is written.
+    pub position: Position,
+}
+
+/// Where the servers of a level are.
+pub(super) enum LevelServers {
+    /// In the block of the level.
+    Own(*mut ngx_array_t),
+    /// In the `upstream` block of this name.
+    Of(String, Option<Only>),
+}
+
+/// A `checkups_server`.
+pub(super) struct ServerConf {
+    /// What the directive says.
+    pub server: ServerDirective,
+    /// The socket addresses that it is about.
+    pub addresses: Vec<Vec<u8>>,
+    /// Where it is written.
+    pub position: Position,
+}
+
+/// What one location says.
+#[derive(Default)]
+pub(super) struct LocationConf {
+    /// `checkups_api`.
+    pub api: Option<ApiDirective>,
+}
+
 /// The module.
 pub(super) struct Module;
 
@@ -48,6 +107,17 @@ impl HttpModule for Module {
     fn module() -> &'static ngx_module_t {
         // SAFETY: nginx writes to it only while it reads the configuration, at the very beginning.
         unsafe { &*addr_of!(ngx_http_checkups_module) }
+    }
+
+    unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+        guard(Status::NGX_ERROR, || {
+            // SAFETY: this is a handler that nginx called with it.
+            match variables::add(unsafe { Conf::from_ptr(cf) }) {
+                Ok(()) => Status::NGX_OK,
+                Err(()) => Status::NGX_ERROR,
+            }
+        })
+        .into()
     }
 
     unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
@@ -65,7 +135,7 @@ impl HttpModule for Module {
 
 // SAFETY: create_main_conf, which is the trait's own, makes this type.
 unsafe impl HttpModuleMainConf for Module {
-    type MainConf = Configuration;
+    type MainConf = MainConf;
 }
 
 // SAFETY: create_srv_conf, which is the trait's own, makes this type.
@@ -73,20 +143,27 @@ unsafe impl HttpModuleServerConf for Module {
     type ServerConf = UpstreamConf;
 }
 
-// SAFETY: there is no location configuration, so that nobody gets a wrong one.
+// SAFETY: create_loc_conf, which is the trait's own, makes this type.
 unsafe impl HttpModuleLocationConf for Module {
-    type LocationConf = ();
+    type LocationConf = LocationConf;
+}
+
+impl Module {
+    /// What the `http` block says that a request is in.
+    pub(super) fn main(request: &ngx_http_request_t) -> Option<&'static MainConf> {
+        Self::main_conf(request)
+    }
 }
 
 static NGX_HTTP_CHECKUPS_MODULE_CTX: ngx_http_module_t = ngx_http_module_t {
-    preconfiguration: None,
+    preconfiguration: Some(Module::preconfiguration),
     postconfiguration: Some(Module::postconfiguration),
     create_main_conf: Some(create_main_conf),
     init_main_conf: None,
     create_srv_conf: Some(create_srv_conf),
     merge_srv_conf: None,
-    create_loc_conf: None,
-    merge_loc_conf: None,
+    create_loc_conf: Some(create_loc_conf),
+    merge_loc_conf: Some(merge_loc_conf),
 };
 
 /// nginx's description of the module; its name is that of the file.
@@ -117,6 +194,33 @@ unsafe extern "C" fn create_srv_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     })
 }
 
+unsafe extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    guard(std::ptr::null_mut(), || {
+        // SAFETY: nginx calls it with a valid configuration.
+        unsafe { Module::create_loc_conf(cf) }
+    })
+}
+
+/// Nothing is inherited. nginx's own limit of the body must not come before that of the API, which
+/// answers with an error of its own.
+unsafe extern "C" fn merge_loc_conf(
+    cf: *mut ngx_conf_t,
+    _parent: *mut c_void,
+    child: *mut c_void,
+) -> *mut c_char {
+    guard(FAILED, || {
+        // SAFETY: nginx calls it with the configurations that `create_loc_conf` made, and with that of
+        // the location as the context.
+        let (cf, own) = unsafe { (&*cf, &*child.cast::<LocationConf>()) };
+        if own.api.is_some() {
+            if let Some(location) = NgxHttpCoreModule::location_conf_mut(cf) {
+                location.client_max_body_size = api::MAX_READ as off_t;
+            }
+        }
+        conf::OK
+    })
+}
+
 /// The configuration of a cycle. `None`: it has no `http` block.
 ///
 /// # Safety
@@ -124,7 +228,7 @@ unsafe extern "C" fn create_srv_conf(cf: *mut ngx_conf_t) -> *mut c_void {
 unsafe fn configuration(cycle: *mut ngx_cycle_t) -> Option<&'static Configuration> {
     // SAFETY: the configuration lives as long as its cycle: in a worker, as long as the worker. In
     // the master the result is used during the call only.
-    Module::main_conf(unsafe { cycle.as_ref() }?)
+    Some(&Module::main_conf(unsafe { cycle.as_ref() }?)?.clusters)
 }
 
 /// The new cycle cannot fail any more: takes its clusters into use.

@@ -19,10 +19,21 @@ pub struct Status {
     pub start_time: Option<String>,
     /// How often the configuration was changed since then.
     pub shd_config_version: u64,
-    /// Each worker of the running configuration, and whether it gives signs of life.
-    pub workers: Vec<(u32, bool)>,
+    /// The workers of the running configuration, by number.
+    pub workers: Vec<Worker>,
     /// How full the zone is; `None`: there is none.
     pub zone: Option<Usage>,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number.
+    pub number: u32,
+    /// Whether it gives signs of life.
+    pub is_alive: bool,
+    /// Which configuration it runs, as `shd_config_version` counts.
+    pub version: u64,
 }
 
 /// How full the zone is.
@@ -42,7 +53,16 @@ pub struct Cluster {
     /// The name.
     pub name: String,
     /// The levels, in the order in which they are tried.
-    pub levels: Vec<Vec<Server>>,
+    pub levels: Vec<Level>,
+}
+
+/// One level.
+#[derive(Debug)]
+pub struct Level {
+    /// The name; `None`: it has only its number.
+    pub name: Option<String>,
+    /// The servers, in the order of the configuration.
+    pub servers: Vec<Server>,
 }
 
 /// One server of a level.
@@ -101,12 +121,12 @@ impl Status {
 }
 
 impl State {
-    /// The state of a server of this health in a cluster where every server has failed or not.
-    pub fn of(health: Health, all_failed: bool) -> Self {
+    /// The state of a server of this health, which is kept in use whatever its health, or not.
+    pub fn of(health: Health, kept: bool) -> Self {
         match health {
             Health::Unchecked => Self::Unchecked,
             Health::Up => Self::Ok,
-            Health::Failed if all_failed => Self::Unstable,
+            Health::Failed if kept => Self::Unstable,
             Health::Failed => Self::Err,
         }
     }
@@ -126,35 +146,49 @@ impl Serialize for Status {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for cluster in &self.clusters {
-            let levels: Vec<_> =
-                cluster.levels.iter().map(|servers| LevelOf { cluster, servers }).collect();
-            map.serialize_entry(&format!("cls:{}", cluster.name), &levels)?;
+            map.serialize_entry(&format!("cls:{}", cluster.name), cluster)?;
         }
         map.serialize_entry("last_check_time", &self.last_check_time)?;
         map.serialize_entry("checkup_timer_alive", &self.checkup_timer_alive)?;
         map.serialize_entry("start_time", &self.start_time)?;
         map.serialize_entry("conf_hash", &None::<String>)?;
         map.serialize_entry("shd_config_version", &self.shd_config_version)?;
-        map.serialize_entry("config_timer", &Workers(&self.workers))?;
+        let timer = |worker: &Worker| if worker.is_alive { "alive" } else { "dead" };
+        map.serialize_entry("config_timer", &ByWorker(&self.workers, timer))?;
+        let version = |worker: &Worker| worker.version;
+        map.serialize_entry("config_version", &ByWorker(&self.workers, version))?;
         map.serialize_entry("zone", &self.zone)?;
         map.end()
+    }
+}
+
+/// As lua-resty-checkups shows it: an array of levels, or an object where they have names.
+impl Serialize for Cluster {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let level = |level| LevelOf { cluster: self, level };
+        let levels = || self.levels.iter();
+        if levels().any(|level| level.name.is_some()) {
+            serializer.collect_map(levels().map(|found| (&found.name, level(found))))
+        } else {
+            serializer.collect_seq(levels().map(level))
+        }
     }
 }
 
 /// A level, which is an empty object where it is empty, as in lua-resty-checkups.
 struct LevelOf<'a> {
     cluster: &'a Cluster,
-    servers: &'a [Server],
+    level: &'a Level,
 }
 
 impl Serialize for LevelOf<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.servers.is_empty() {
+        let servers = &self.level.servers;
+        if servers.is_empty() {
             return serializer.serialize_map(Some(0))?.end();
         }
-        serializer.collect_seq(
-            self.servers.iter().map(|server| ServerOf { cluster: self.cluster, server }),
-        )
+        serializer
+            .collect_seq(servers.iter().map(|server| ServerOf { cluster: self.cluster, server }))
     }
 }
 
@@ -184,13 +218,15 @@ impl Serialize for ServerOf<'_> {
     }
 }
 
-struct Workers<'a>(&'a [(u32, bool)]);
+/// Something of each worker.
+struct ByWorker<'a, F>(&'a [Worker], F);
 
-impl Serialize for Workers<'_> {
+impl<T: Serialize, F: Fn(&Worker) -> T> Serialize for ByWorker<'_, F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(worker, alive)| {
-            (format!("worker-{worker}"), if *alive { "alive" } else { "dead" })
-        }))
+        let Self(workers, value) = self;
+        serializer.collect_map(
+            workers.iter().map(|worker| (format!("worker-{}", worker.number), value(worker))),
+        )
     }
 }
 
@@ -200,6 +236,10 @@ mod tests {
 
     fn server(address: &str, checked: Option<Checked>) -> Server {
         Server { address: address.to_owned(), checked, weight: 10, max_fails: 3, fail_timeout: 10 }
+    }
+
+    fn level(name: Option<&str>, servers: Vec<Server>) -> Level {
+        Level { name: name.map(str::to_owned), servers }
     }
 
     #[test]
@@ -216,20 +256,36 @@ mod tests {
                 Cluster {
                     name: "api".to_owned(),
                     levels: vec![
-                        vec![
-                            server("127.0.0.1:1", Some(checked(State::Ok, 0, None))),
-                            server("127.0.0.1:2", Some(checked(State::Err, 2, Some("status 503")))),
-                        ],
-                        vec![server("127.0.0.1:3", None)],
+                        level(
+                            None,
+                            vec![
+                                server("127.0.0.1:1", Some(checked(State::Ok, 0, None))),
+                                server(
+                                    "127.0.0.1:2",
+                                    Some(checked(State::Err, 2, Some("status 503"))),
+                                ),
+                            ],
+                        ),
+                        level(None, vec![server("127.0.0.1:3", None)]),
                     ],
                 },
-                Cluster { name: "off".to_owned(), levels: vec![vec![]] },
+                Cluster { name: "off".to_owned(), levels: vec![level(None, vec![])] },
+                Cluster {
+                    name: "geo".to_owned(),
+                    levels: vec![
+                        level(Some("dc1"), vec![server("127.0.0.1:4", None)]),
+                        level(Some("dc2"), vec![]),
+                    ],
+                },
             ],
             last_check_time: None,
             checkup_timer_alive: true,
             start_time: Some(now.clone()),
             shd_config_version: 0,
-            workers: vec![(0, true), (1, false)],
+            workers: vec![
+                Worker { number: 0, is_alive: true, version: 3 },
+                Worker { number: 1, is_alive: false, version: 2 },
+            ],
             zone: Some(Usage { name: "checkups".to_owned(), size: 65536, free: 4096 }),
         };
         let expected = concat!(
@@ -238,9 +294,12 @@ mod tests {
             r#""fail_timeout":10},{"server":"api:127.0.0.1:2","status":"err","fail_num":2,"#,
             r#""lastmodified":"2026-01-02 03:04:05","msg":"status 503","weight":10,"max_fails":3,"#,
             r#""fail_timeout":10}],[{"server":"api:127.0.0.1:3","status":"unchecked","weight":10,"#,
-            r#""max_fails":3,"fail_timeout":10}]],"cls:off":[{}],"last_check_time":null,"#,
+            r#""max_fails":3,"fail_timeout":10}]],"cls:off":[{}],"#,
+            r#""cls:geo":{"dc1":[{"server":"geo:127.0.0.1:4","status":"unchecked","weight":10,"#,
+            r#""max_fails":3,"fail_timeout":10}],"dc2":{}},"last_check_time":null,"#,
             r#""checkup_timer_alive":true,"start_time":"2026-01-02 03:04:05","conf_hash":null,"#,
             r#""shd_config_version":0,"config_timer":{"worker-0":"alive","worker-1":"dead"},"#,
+            r#""config_version":{"worker-0":3,"worker-1":2},"#,
             r#""zone":{"name":"checkups","size":65536,"free":4096}}"#
         );
         assert_eq!(serde_json::to_string(&status).unwrap(), expected);
@@ -248,14 +307,14 @@ mod tests {
 
     #[test]
     fn states() {
-        for (health, all_failed, word) in [
+        for (health, kept, word) in [
             (Health::Unchecked, false, "unchecked"),
             (Health::Unchecked, true, "unchecked"),
             (Health::Up, false, "ok"),
             (Health::Failed, false, "err"),
             (Health::Failed, true, "unstable"),
         ] {
-            assert_eq!(State::of(health, all_failed).as_str(), word);
+            assert_eq!(State::of(health, kept).as_str(), word);
         }
     }
 }

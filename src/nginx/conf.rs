@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use std::slice;
 
 use ngx::core::NGX_CONF_ERROR;
-use ngx::ffi::{ngx_conf_t, ngx_str_t, NGX_LOG_EMERG};
+use ngx::ffi::{ngx_conf_t, ngx_pool_t, ngx_str_t, NGX_LOG_EMERG};
 use ngx::ngx_conf_log_error;
 
 use super::log;
@@ -59,6 +59,11 @@ impl Conf {
     /// What nginx calls it.
     pub fn as_ptr(&mut self) -> *mut ngx_conf_t {
         &mut self.0
+    }
+
+    /// The pool of the cycle.
+    pub fn pool(&self) -> *mut ngx_pool_t {
+        self.0.pool
     }
 
     /// The words of the directive, its name first.

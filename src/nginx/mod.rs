@@ -4,6 +4,7 @@ pub mod conf;
 pub mod connection;
 pub mod guard;
 pub mod log;
+pub mod pool;
 pub mod process;
 pub mod task;
 pub mod zone;

@@ -1,11 +1,5 @@
-//! A cluster: the rotation that is in use, and what is decided over all its servers.
-//!
-//! There are two ways to pick a server. As long as nothing is unusual, a worker takes the next turn
-//! of the rotation: one atomic addition, whatever the number of servers. While the rotation is
-//! disturbed - a server recovers from failures or is left alone for them, is at its limit of
-//! connections, or was tried by the request already - the classic scan picks, under the lock of the
-//! cluster. It takes over at the place where the rotation is, and hands back there when all is as
-//! usual again.
+//! A cluster: the rotation that is in use, and what is decided over all its servers. How a server is
+//! picked is in [`select`](super::select).
 
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
@@ -14,15 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use lock_api::{Mutex, MutexGuard};
 
-use super::epoch::Visit;
 use super::fault;
 use super::generation::{Generation, Peer};
 use super::lock::OwnerLock;
-use super::rotation::Rotation;
+use super::rotation::{LevelRotation, Rotation};
+use super::select::Selected;
 use super::server::Server;
+use super::verdict::Kept;
 use super::worker::Slot;
 use super::{Full, Slab};
-use crate::logic::balance::round_robin::{self, Turn};
 use crate::logic::balance::sequence;
 use crate::logic::health::{Health, Thresholds};
 use crate::logic::status::State;
@@ -54,35 +48,6 @@ pub struct Guard<'a> {
     _owner: MutexGuard<'a, OwnerLock, ()>,
 }
 
-/// A server that was selected for a try.
-#[derive(Clone, Copy)]
-pub struct Selected {
-    /// The server.
-    pub server: &'static Server,
-    /// For comparison only: it may have been freed since.
-    generation: *const Generation,
-    peer: u32,
-    level: u32,
-    /// How many servers could have been selected, this one among them: at least 1, and exact up to
-    /// the number asked for.
-    pub choices: u32,
-}
-
-impl Selected {
-    /// The number of the level of the server.
-    pub fn level(&self) -> usize {
-        self.level as usize
-    }
-}
-
-/// What the classic way has picked.
-struct Picked {
-    level: usize,
-    index: usize,
-    /// Whether all peers that take turns could be picked, each with its whole weight.
-    as_usual: bool,
-}
-
 /// How a try ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -104,14 +69,30 @@ pub struct Ejected {
 }
 
 /// What the result of a check changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Observation {
     /// The states of the server before and after, where they differ.
     pub server: Option<(State, State)>,
-    /// Whether every server has failed its checks now, where that changed.
-    pub all_failed: Option<bool>,
+    /// What stays in use although it fails its checks, where that changed.
+    pub kept: Option<Kept>,
     /// Servers left alone for failed requests are used again, as no other works.
     pub reinstated: bool,
+}
+
+impl Observation {
+    /// Whether other servers may be used than before.
+    pub fn changes_use(&self) -> bool {
+        self.server.is_some() || self.kept.is_some()
+    }
+}
+
+/// What is known of a server by the requests to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feedback {
+    /// Whether failed requests leave it in use.
+    pub available: bool,
+    /// The failures put it out of use just now.
+    pub ejected: Option<Ejected>,
 }
 
 impl Cluster {
@@ -160,75 +141,9 @@ impl Cluster {
         guard
     }
 
-    /// Whether every server in use has failed its checks: then all stay in use.
+    /// Whether every server in use has failed its checks.
     pub fn all_failed(&self) -> bool {
         self.all_failed.load(Ordering::Relaxed)
-    }
-
-    /// Selects the next server for a request, in the levels' order, within a visit of the worker.
-    ///
-    /// `tried` are the servers that the request went to, each with the number of its level; `now`
-    /// gives monotonic milliseconds; the scan counts the choices up to `most`. The caller gives
-    /// what it gets to [`release`](Self::release) in the end, and the record of the server is pinned
-    /// until the caller gives it to [`unpin`](Self::unpin) after that.
-    #[inline]
-    pub fn select(
-        &self,
-        slot: &Slot,
-        _visit: &Visit<'_>,
-        tried: &impl Tried,
-        now: impl FnOnce() -> u64,
-        most: usize,
-    ) -> Option<Selected> {
-        // SAFETY: null, or a rotation that is not freed during the visit.
-        let rotation = unsafe { self.current().as_ref() }?;
-        if !rotation.is_disturbed() && tried.is_empty() {
-            let generation = rotation.generation();
-            let index = rotation.turn();
-            fault::point("turn");
-            let peer = &generation.peers()[index];
-            if self.begin(slot, peer) {
-                return Some(Selected {
-                    server: peer.server,
-                    generation,
-                    peer: index as u32,
-                    level: rotation.level() as u32,
-                    choices: rotation.choices(),
-                });
-            }
-        }
-        self.select_by_scan(slot, tried, now(), most)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn select_by_scan(
-        &self,
-        slot: &Slot,
-        tried: &impl Tried,
-        now: u64,
-        most: usize,
-    ) -> Option<Selected> {
-        self.lock().scan(slot, tried, now, most)
-    }
-
-    /// A request of the worker comes to a server whose turn it is, unless that has no room for it.
-    #[inline]
-    fn begin(&self, slot: &Slot, peer: &Peer) -> bool {
-        if peer.max_conns == 0 {
-            return peer.server.begin(slot, 0);
-        }
-        self.begin_within(slot, peer)
-    }
-
-    #[cold]
-    fn begin_within(&self, slot: &Slot, peer: &Peer) -> bool {
-        let came = peer.server.begin(slot, peer.max_conns);
-        if peer.is_full() {
-            // Only the scan knows how many servers are left to choose from now.
-            self.lock().disturb();
-        }
-        came
     }
 
     /// Takes in how the try on a selected server ended, at `now` in monotonic milliseconds.
@@ -257,22 +172,27 @@ impl Cluster {
                 let mut guard = self.lock();
                 // One that was removed meanwhile is of no interest any more.
                 let peer = guard.penalize(selected)?;
-                if server.is_ejected(now) || self.all_failed() {
-                    return None;
-                }
-                let Peer { max_fails, fail_timeout, .. } = *peer;
-                if fail_timeout == 0
-                    || !server.add_failure(&mut guard, now, max_fails, fail_timeout)
-                    || !guard.works_without(server, now)
-                {
-                    return None;
-                }
-                fault::point("eject");
-                guard.disturb();
-                server.eject(now + fail_timeout);
-                Some(Ejected { failures: max_fails, milliseconds: fail_timeout })
+                guard.count_failure(peer, now)
             }
         }
+    }
+
+    /// Takes in what somebody else says of a server, by its address as text: a request failed, or
+    /// it is available. `None`: the cluster does not have it.
+    pub fn feedback(&self, address: &str, failed: bool, now: u64) -> Option<Feedback> {
+        let mut guard = self.lock();
+        let generation = guard.generation()?;
+        let peer = generation.peers().iter().find(|peer| peer.server.name() == address)?;
+        let ejected = if failed {
+            guard.count_failure(peer, now)
+        } else {
+            if peer.server.is_ejected(now) {
+                peer.server.set_returned_at(now);
+            }
+            guard.forgive(peer.server);
+            None
+        };
+        Some(Feedback { available: !peer.server.is_ejected(now), ejected })
     }
 
     /// The caller of [`select`](Self::select) no longer refers to the record of the server.
@@ -295,27 +215,36 @@ impl Cluster {
         seconds: i64,
     ) -> Observation {
         let mut guard = self.lock();
-        let before = self.all_failed();
-        let state_before = State::of(server.health(), before);
+        let kept_before = guard.kept();
+        let state_before = State::of(server.health(), server.is_kept());
 
         let mut record = server.record();
         let changed = record.observe(failure.is_none(), thresholds).is_some();
         server.set_record(record);
+        if failure.is_none() {
+            server.set_passed_at(now);
+        }
         fault::point("observe");
         server.set_message(&mut guard, failure.unwrap_or_default());
-        if !changed {
+        if !changed && (failure.is_some() || kept_before == Kept::NotNeeded) {
             return Observation::default();
         }
 
-        server.set_changed_at(seconds);
-        if record.health == Health::Up {
-            guard.forgive(server);
+        if changed {
+            server.set_changed_at(seconds);
+            if record.health == Health::Up {
+                if state_before == State::Err || state_before == State::Unstable {
+                    server.set_returned_at(now);
+                }
+                guard.forgive(server);
+            }
         }
-        let all_failed = guard.update_all_failed();
+        let kept = guard.judge();
+        let state = State::of(record.health, server.is_kept());
         Observation {
-            server: Some((state_before, State::of(record.health, all_failed))),
-            all_failed: (all_failed != before).then_some(all_failed),
-            reinstated: !guard.works(now) && guard.reinstate(now),
+            server: (state != state_before).then_some((state_before, state)),
+            kept: (kept != kept_before).then_some(kept),
+            reinstated: changed && !guard.works(now) && guard.reinstate(now),
         }
     }
 
@@ -355,7 +284,11 @@ impl Cluster {
         }
         fault::point("publish");
         self.current.store(rotation, Ordering::Release);
-        guard.update_all_failed();
+        guard.judge();
+        let returning = |peer: &Peer| peer.slow_start > 0 && peer.server.returned_at() != 0;
+        if generation.peers().iter().any(returning) {
+            guard.disturb();
+        }
     }
 
     /// The running configuration has it.
@@ -390,21 +323,6 @@ impl Cluster {
     }
 }
 
-/// The servers that a request went to and may not go to again.
-pub trait Tried {
-    /// Whether there are none.
-    fn is_empty(&self) -> bool;
-
-    /// Whether this server is among them, for the level of this number.
-    fn contains(&self, level: usize, server: &Server) -> bool;
-}
-
-/// Whether requests may go to a server, as far as its health is concerned. Where all have failed
-/// their checks, nothing is held against any of them.
-fn is_usable(server: &Server, all_failed: bool, now: u64) -> bool {
-    all_failed || (server.health() != Health::Failed && !server.is_ejected(now))
-}
-
 impl Guard<'_> {
     /// The rotation that is in use.
     pub(super) fn rotation(&self) -> Option<&'static Rotation> {
@@ -425,24 +343,34 @@ impl Guard<'_> {
             for turn in rotation.generation().turns(self) {
                 turn.set_current(0);
             }
-            rotation.set_disturbed(true);
+            for level in rotation.levels() {
+                level.set_disturbed(true);
+            }
         }
-        self.update_all_failed();
+        self.judge();
     }
 
-    /// Has the scan pick from now on. It starts at the place where the rotation is.
-    fn disturb(&mut self) {
+    /// Has the scan pick from now on in all levels.
+    pub(super) fn disturb(&mut self) {
         let Some(rotation) = self.rotation() else { return };
-        if rotation.is_disturbed() {
+        for level in rotation.levels() {
+            self.disturb_level(rotation, level);
+        }
+    }
+
+    /// Has the scan pick from now on in this level. It starts at the place where the rotation is.
+    pub(super) fn disturb_level(&mut self, rotation: &Rotation, level: &LevelRotation) {
+        if level.is_disturbed() {
             return;
         }
-        let (members, weights, order) = rotation.by_member();
-        let position = rotation.position();
-        let turns = &mut rotation.generation().turns(self)[rotation.start()..];
+        let generation = rotation.generation();
+        let (members, weights, order) = level.by_member(generation);
+        let position = level.position();
+        let turns = &mut generation.turns(self)[level.start()..];
         sequence::current_weights(&weights, &order, position, |member, current| {
             turns[usize::from(members[member])].set_current(current);
         });
-        rotation.begin_scan();
+        level.begin_scan();
     }
 
     /// The order no longer fits the health of the servers: the scan picks for good.
@@ -453,101 +381,21 @@ impl Guard<'_> {
         }
     }
 
-    /// The classic way to pick a server; see [`Cluster::select`].
-    fn scan(&mut self, slot: &Slot, tried: &impl Tried, now: u64, most: usize) -> Option<Selected> {
-        self.disturb();
-        let rotation = self.rotation()?;
-        let generation = rotation.generation();
-        let peers = generation.peers();
-        let all_failed = self.cluster.all_failed();
-        let eligible = |level: usize, peer: &Peer| {
-            !peer.down
-                && is_usable(peer.server, all_failed, now)
-                && !peer.is_full()
-                && !tried.contains(level, peer.server)
-        };
-
-        // A worker that takes turns may take the last connection of the server that is picked here:
-        // then that one is full, and another is picked.
-        let attempts = peers.len() + 1;
-        let (picked, choices) = (0..attempts).find_map(|_| {
-            let Some(picked) = self.pick(rotation, eligible) else { return Some(None) };
-            let choices = generation.count(picked.level, eligible, most);
-            let peer = &peers[picked.index];
-            peer.server.begin(slot, peer.max_conns).then_some(Some((picked, choices)))
-        })??;
-
-        if picked.as_usual {
-            let locate = || self.locate(rotation);
-            let agreed = rotation.agree(picked.index - rotation.start(), locate);
-            rotation.set_disturbed(!agreed || !self.is_calm(rotation, now));
-        } else {
-            rotation.depart();
-        }
-        Some(Selected {
-            server: peers[picked.index].server,
-            generation,
-            peer: picked.index as u32,
-            level: picked.level as u32,
-            choices: choices.max(1) as u32,
-        })
-    }
-
-    /// One turn of the first level that has an eligible peer.
-    fn pick(
-        &mut self,
-        rotation: &Rotation,
-        eligible: impl Fn(usize, &Peer) -> bool,
-    ) -> Option<Picked> {
-        let generation = rotation.generation();
-        generation.levels().enumerate().find_map(|(level, range)| {
-            let peers = &generation.peers()[range.clone()];
-            let turns = &mut generation.turns(self)[range.clone()];
-            let recovering = turns.iter().any(Turn::is_recovering);
-            let mut found = 0;
-            let index = round_robin::pick(turns, |index| {
-                fault::point("scan");
-                let eligible = eligible(level, &peers[index]);
-                found += usize::from(eligible);
-                eligible
-            })?;
-            let as_usual = level == rotation.level() && found == rotation.members() && !recovering;
-            Some(Picked { level, index: range.start + index, as_usual })
-        })
-    }
-
-    /// Where in the order the scan is.
-    fn locate(&mut self, rotation: &Rotation) -> Option<(usize, bool)> {
-        let (members, weights, order) = rotation.by_member();
-        let turns = &rotation.generation().turns(self)[rotation.start()..];
-        let current: Vec<i64> =
-            members.iter().map(|&index| turns[usize::from(index)].current()).collect();
-        sequence::locate(&weights, &order, &current)
-    }
-
-    /// Whether nothing is unusual, as far as the rotation is concerned.
-    fn is_calm(&mut self, rotation: &Rotation, now: u64) -> bool {
-        let generation = rotation.generation();
-        let range = generation.levels().nth(rotation.level()).unwrap_or_default();
-        !generation.turns(self)[range].iter().any(Turn::is_recovering)
-            && !generation
-                .peers()
-                .iter()
-                .any(|peer| !peer.down && (peer.server.is_ejected(now) || peer.is_full()))
-    }
-
     /// Halves the share of a server. `None` where the cluster does not have it any more.
     fn penalize(&mut self, selected: &Selected) -> Option<&'static Peer> {
         let generation = self.generation()?;
         let peers = generation.peers();
-        let index = if ptr::eq(generation, selected.generation) {
-            selected.peer as usize
+        let level = selected.level();
+        let index = if selected.is_of(generation) {
+            selected.peer()
         } else {
-            let mut range = generation.levels().nth(selected.level())?;
+            let mut range = generation.levels().get(level)?.range();
             range.find(|&index| ptr::eq(peers[index].server, selected.server))?
         };
-        self.disturb();
-        self.rotation()?.depart();
+        let rotation = self.rotation()?;
+        let level = rotation.levels().get(level)?;
+        self.disturb_level(rotation, level);
+        level.depart();
         fault::point("penalize");
         generation.turns(self)[index].penalize();
         Some(&peers[index])
@@ -565,22 +413,52 @@ impl Guard<'_> {
         }
     }
 
+    /// Counts a failed request to a server. Returns that it is left alone from now on, where its
+    /// failures have become enough for that.
+    fn count_failure(&mut self, peer: &Peer, now: u64) -> Option<Ejected> {
+        let Peer { server, max_fails, fail_timeout, .. } = *peer;
+        if server.is_ejected(now)
+            || self.cluster.all_failed()
+            || fail_timeout == 0
+            || !server.add_failure(self, now, max_fails, fail_timeout)
+            || !self.works_without(server, now)
+        {
+            return None;
+        }
+        fault::point("eject");
+        self.disturb();
+        server.eject(now + fail_timeout);
+        server.set_returned_at(now + fail_timeout);
+        Some(Ejected { failures: max_fails, milliseconds: fail_timeout })
+    }
+
     /// Whether another server than this can be used.
     fn works_without(&self, server: &Server, now: u64) -> bool {
-        let all_failed = self.cluster.all_failed();
         self.generation().is_some_and(|generation| {
-            generation
-                .servers_in_use()
-                .any(|other| !ptr::eq(other, server) && is_usable(other, all_failed, now))
+            generation.servers_in_use().any(|other| !ptr::eq(other, server) && other.is_usable(now))
         })
     }
 
-    fn update_all_failed(&mut self) -> bool {
-        let all_failed = self
-            .generation()
-            .is_some_and(|generation| generation.have_all_failed(&generation.failed_servers()));
-        self.cluster.all_failed.store(all_failed, Ordering::Relaxed);
-        all_failed
+    /// What is kept in use although it fails its checks.
+    pub fn kept(&self) -> Kept {
+        let Some(generation) = self.generation().filter(|_| self.cluster.all_failed()) else {
+            return Kept::NotNeeded;
+        };
+        generation.judge().kept
+    }
+
+    /// Has the servers used that may be by their health, and those that are kept nevertheless.
+    fn judge(&mut self) -> Kept {
+        let Some(generation) = self.generation() else { return Kept::NotNeeded };
+        let kept = generation.judge().kept;
+        for peer in generation.peers().iter().filter(|peer| !peer.is_in_use()) {
+            peer.server.set_kept(false);
+        }
+        for server in generation.servers_in_use() {
+            server.set_kept(kept.keeps(server));
+        }
+        self.cluster.all_failed.store(kept != Kept::NotNeeded, Ordering::Relaxed);
+        kept
     }
 
     /// Uses the servers again that are left alone for failed requests, but not those that have failed
@@ -591,6 +469,7 @@ impl Guard<'_> {
         for server in generation.servers_in_use() {
             if server.health() != Health::Failed && server.is_ejected(now) {
                 server.eject(0);
+                server.set_returned_at(0);
                 found = true;
             }
         }
@@ -599,9 +478,8 @@ impl Guard<'_> {
 
     /// Whether any server can be used.
     fn works(&self, now: u64) -> bool {
-        let all_failed = self.cluster.all_failed();
         self.generation().is_some_and(|generation| {
-            generation.servers_in_use().any(|server| is_usable(server, all_failed, now))
+            generation.servers_in_use().any(|server| server.is_usable(now))
         })
     }
 }

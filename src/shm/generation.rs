@@ -9,12 +9,38 @@ use std::slice;
 use super::cluster::Guard;
 use super::retired::{Kind, Link};
 use super::server::Server;
+use super::verdict::Verdict;
 use super::{Full, Slab};
 use crate::logic::balance::round_robin::Turn;
-use crate::logic::health::{Health, Record};
+use crate::logic::balance::slow_start;
+use crate::logic::balance::Method;
+use crate::logic::health::Record;
+use crate::logic::settings::Protected;
 
-/// What is to be in a generation: its levels, each with its peers.
-pub type Plan<'a> = [Vec<PeerPlan<'a>>];
+/// What is to be in a generation.
+#[derive(Clone, Debug, Default)]
+pub struct Plan<'a> {
+    /// The balancing method.
+    pub method: Method,
+    /// See [`crate::logic::settings::Cluster::protected`].
+    pub protected: Protected,
+    /// The levels, in their order.
+    pub levels: Vec<LevelPlan<'a>>,
+}
+
+/// What is to be said of one level.
+#[derive(Clone, Debug, Default)]
+pub struct LevelPlan<'a> {
+    /// The name; empty: it has only its number.
+    pub name: &'a str,
+    /// How many of its servers a request may try; 0: no limit.
+    pub tries: u32,
+    /// For how long after the first try in the level a request may start another one there, in
+    /// milliseconds; 0: no limit.
+    pub tries_timeout: u64,
+    /// The peers, in their order.
+    pub peers: Vec<PeerPlan<'a>>,
+}
 
 /// What is to be said of one peer.
 #[derive(Clone, Debug)]
@@ -31,10 +57,18 @@ pub struct PeerPlan<'a> {
     pub fail_timeout: u64,
     /// See [`crate::logic::settings::Server::max_conns`].
     pub max_conns: u32,
+    /// See [`crate::logic::settings::Server::slow_start`], in milliseconds.
+    pub slow_start: u64,
     /// See [`crate::logic::settings::Server::down`].
     pub down: bool,
+    /// See [`crate::logic::settings::Server::drain`].
+    pub drain: bool,
     /// Whether it is checked.
     pub checked: bool,
+    /// Where its points on a ring begin: see [`crate::logic::balance::ring::base`].
+    pub ring: u32,
+    /// By what clients that stick to it name it; empty: not at all.
+    pub sticky: &'a [u8],
 }
 
 /// One `server` of a level: what the configuration says of it.
@@ -50,12 +84,20 @@ pub struct Peer {
     pub max_conns: u32,
     /// See [`crate::logic::settings::Server::weight`].
     pub weight: u32,
+    /// See [`crate::logic::settings::Server::slow_start`], in milliseconds.
+    pub slow_start: u64,
+    /// Where its points on a ring begin.
+    pub ring: u32,
     /// See [`crate::logic::settings::Server::down`].
     pub down: bool,
+    /// See [`crate::logic::settings::Server::drain`].
+    pub drain: bool,
     /// Whether it is checked.
-    checked: bool,
-    /// Whether an earlier peer of the level has the same address.
-    pub repeated: bool,
+    pub(super) checked: bool,
+    /// Whether another peer of the level has the same points on a ring.
+    pub shares_points: bool,
+    sticky: *const u8,
+    sticky_length: u32,
     /// Where the same peer is in the generation before; `u32::MAX`: nowhere.
     origin: u32,
 }
@@ -64,6 +106,74 @@ impl Peer {
     /// Whether as many requests are at work on the server as may be.
     pub(super) fn is_full(&self) -> bool {
         self.max_conns != 0 && self.server.uses().connections() >= self.max_conns
+    }
+
+    /// Whether it gets new requests, as far as the operator is concerned.
+    #[inline]
+    pub fn is_in_use(&self) -> bool {
+        !self.down && !self.drain
+    }
+
+    /// By what clients that stick to it name it; empty: not at all.
+    pub fn sticky(&self) -> &[u8] {
+        // SAFETY: `Generation::create` copied so many bytes there.
+        unsafe { slice::from_raw_parts(self.sticky, self.sticky_length as usize) }
+    }
+
+    /// Its share at `now`, in thousandths of the weight.
+    #[inline]
+    pub(super) fn share(&self, now: u64) -> u32 {
+        slow_start::share(self.server.returned_at(), self.slow_start, now)
+    }
+
+    /// Whether it does not have its whole share yet at `now`.
+    pub(super) fn is_slow(&self, now: u64) -> bool {
+        slow_start::is_slow(self.server.returned_at(), self.slow_start, now)
+    }
+}
+
+/// One level: what the configuration says of it.
+#[repr(C)]
+pub struct Level {
+    /// See [`LevelPlan::tries_timeout`].
+    pub tries_timeout: u64,
+    /// See [`LevelPlan::tries`].
+    pub tries: u32,
+    /// The index of the first peer, and the one behind the last.
+    start: u32,
+    end: u32,
+    name_length: u32,
+    name: *const u8,
+}
+
+impl Level {
+    /// The name; `None`: it has only its number.
+    pub fn name(&self) -> Option<&str> {
+        // SAFETY: `Generation::create` copied a str of this length there.
+        let name = unsafe {
+            let bytes = slice::from_raw_parts(self.name, self.name_length as usize);
+            std::str::from_utf8_unchecked(bytes)
+        };
+        Some(name).filter(|name| !name.is_empty())
+    }
+
+    /// Where its peers are among those of the generation.
+    #[inline]
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// What a level is known by over changes: its name, or else its place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum LevelKey<'a> {
+    Name(&'a str),
+    Place(usize),
+}
+
+impl<'a> LevelKey<'a> {
+    fn of(name: Option<&'a str>, place: usize) -> Self {
+        name.filter(|name| !name.is_empty()).map_or(Self::Place(place), Self::Name)
     }
 }
 
@@ -78,25 +188,32 @@ pub struct Generation {
     before: u64,
     peers: *const Peer,
     turns: *const UnsafeCell<Turn>,
-    /// For each level, the number of the peers in it and before it.
-    level_ends: *const u32,
+    levels: *const Level,
     peers_length: u32,
     levels_length: u32,
+    method: Method,
+    protected: Protected,
 }
 
 struct Layouts {
     whole: Layout,
     peers: usize,
     turns: usize,
-    level_ends: usize,
+    levels: usize,
+    texts: usize,
 }
 
 impl Generation {
-    fn layouts(peers: usize, levels: usize) -> Result<Layouts, std::alloc::LayoutError> {
-        let (whole, peers_at) = Layout::new::<Self>().extend(Layout::array::<Peer>(peers)?)?;
-        let (whole, turns_at) = whole.extend(Layout::array::<UnsafeCell<Turn>>(peers)?)?;
-        let (whole, level_ends_at) = whole.extend(Layout::array::<u32>(levels)?)?;
-        Ok(Layouts { whole, peers: peers_at, turns: turns_at, level_ends: level_ends_at })
+    fn layouts(plan: &Plan<'_>) -> Result<Layouts, std::alloc::LayoutError> {
+        let peers = || plan.levels.iter().flat_map(|level| &level.peers);
+        let texts = plan.levels.iter().map(|level| level.name.len()).sum::<usize>()
+            + peers().map(|peer| peer.sticky.len()).sum::<usize>();
+        let count = peers().count();
+        let (whole, peers_at) = Layout::new::<Self>().extend(Layout::array::<Peer>(count)?)?;
+        let (whole, turns_at) = whole.extend(Layout::array::<UnsafeCell<Turn>>(count)?)?;
+        let (whole, levels_at) = whole.extend(Layout::array::<Level>(plan.levels.len())?)?;
+        let (whole, texts_at) = whole.extend(Layout::array::<u8>(texts)?)?;
+        Ok(Layouts { whole, peers: peers_at, turns: turns_at, levels: levels_at, texts: texts_at })
     }
 
     /// Makes a generation by `plan`. Peers that `before` has, the generation before of the same
@@ -111,23 +228,25 @@ impl Generation {
         same_zone: bool,
         slots: usize,
     ) -> Result<*mut Self, Full> {
-        let count = plan.iter().map(Vec::len).sum();
-        let layouts = Self::layouts(count, plan.len()).map_err(|_| Full)?;
+        let layouts = Self::layouts(plan).map_err(|_| Full)?;
         let memory = slab.allocate(layouts.whole).ok_or(Full)?;
         let generation = memory.cast::<Self>();
 
         let mut known: HashMap<&[u8], &'static Server> = HashMap::new();
-        let mut origins: HashMap<(usize, &[u8], usize), u32> = HashMap::new();
+        let mut origins: HashMap<(LevelKey<'_>, &[u8], usize), u32> = HashMap::new();
         if let Some(before) = before {
-            let mut seen: HashMap<(usize, &[u8]), usize> = HashMap::new();
-            for (level, index, peer) in before.places() {
-                let address = peer.server.address();
-                if same_zone {
-                    known.insert(address, peer.server);
+            let mut seen: HashMap<(LevelKey<'_>, &[u8]), usize> = HashMap::new();
+            for (index, level) in before.levels().iter().enumerate() {
+                let key = LevelKey::of(level.name(), index);
+                for index in level.range() {
+                    let server = before.peers()[index].server;
+                    if same_zone {
+                        known.insert(server.address(), server);
+                    }
+                    let nth = seen.entry((key, server.address())).or_default();
+                    origins.insert((key, server.address(), *nth), index as u32);
+                    *nth += 1;
                 }
-                let nth = seen.entry((level, address)).or_default();
-                origins.insert((level, address, *nth), index as u32);
-                *nth += 1;
             }
         }
 
@@ -136,22 +255,37 @@ impl Generation {
         unsafe {
             let peers = memory.add(layouts.peers).cast::<Peer>();
             let turns = memory.add(layouts.turns).cast::<UnsafeCell<Turn>>();
-            let level_ends = memory.add(layouts.level_ends).cast::<u32>();
+            let levels = memory.add(layouts.levels).cast::<Level>();
+            let mut texts = memory.add(layouts.texts);
+            let mut keep = |text: &[u8]| {
+                let place = texts;
+                place.copy_from_nonoverlapping(NonNull::from(text).cast(), text.len());
+                texts = texts.add(text.len());
+                place.as_ptr().cast_const()
+            };
             generation.write(Self {
                 link: Link::new(Kind::Generation),
                 version: 0,
                 before: before.map_or(0, Self::version),
                 peers: peers.as_ptr(),
                 turns: turns.as_ptr(),
-                level_ends: level_ends.as_ptr(),
+                levels: levels.as_ptr(),
                 peers_length: 0,
-                levels_length: plan.len() as u32,
+                levels_length: plan.levels.len() as u32,
+                method: plan.method,
+                protected: plan.protected,
             });
 
             let mut index = 0;
-            for (level, peer_plans) in plan.iter().enumerate() {
+            for (number, level_plan) in plan.levels.iter().enumerate() {
+                let key = LevelKey::of(Some(level_plan.name), number);
+                let mut sharers: HashMap<u32, usize> = HashMap::new();
+                for peer_plan in &level_plan.peers {
+                    *sharers.entry(peer_plan.ring).or_default() += 1;
+                }
+                let start = index;
                 let mut seen: HashMap<&[u8], usize> = HashMap::new();
-                for peer_plan in peer_plans {
+                for peer_plan in &level_plan.peers {
                     let server = match known.get(peer_plan.address) {
                         Some(server) => *server,
                         None => {
@@ -167,23 +301,35 @@ impl Generation {
                         }
                     };
                     let nth = seen.entry(peer_plan.address).or_default();
-                    let origin = origins.get(&(level, peer_plan.address, *nth));
+                    let origin = origins.get(&(key, peer_plan.address, *nth));
                     peers.add(index).write(Peer {
                         server,
                         fail_timeout: peer_plan.fail_timeout,
                         max_fails: peer_plan.max_fails,
                         max_conns: peer_plan.max_conns,
                         weight: peer_plan.weight.max(1),
+                        slow_start: peer_plan.slow_start,
+                        ring: peer_plan.ring,
                         down: peer_plan.down,
+                        drain: peer_plan.drain,
                         checked: peer_plan.checked,
-                        repeated: *nth > 0,
+                        shares_points: sharers.get(&peer_plan.ring).is_some_and(|&n| n > 1),
+                        sticky: keep(peer_plan.sticky),
+                        sticky_length: peer_plan.sticky.len() as u32,
                         origin: origin.copied().unwrap_or(u32::MAX),
                     });
                     turns.add(index).write(UnsafeCell::new(Turn::new(peer_plan.weight)));
                     *nth += 1;
                     index += 1;
                 }
-                level_ends.add(level).write(index as u32);
+                levels.add(number).write(Level {
+                    tries_timeout: level_plan.tries_timeout,
+                    tries: level_plan.tries,
+                    start: start as u32,
+                    end: index as u32,
+                    name_length: level_plan.name.len() as u32,
+                    name: keep(level_plan.name.as_bytes()),
+                });
             }
             (*generation.as_ptr()).peers_length = index as u32;
         }
@@ -233,20 +379,9 @@ impl Generation {
             .filter(move |server| known.insert(ptr::from_ref(*server)))
     }
 
-    /// The servers that have failed their checks, as far as this generation has them checked: what
-    /// an earlier one knows of others does not count.
-    pub(super) fn failed_servers(&self) -> HashSet<*const Server> {
-        self.peers()
-            .iter()
-            .filter(|peer| peer.checked && peer.server.health() == Health::Failed)
-            .map(|peer| ptr::from_ref(peer.server))
-            .collect()
-    }
-
-    /// Whether every server in use is among these, which have failed their checks.
-    pub(super) fn have_all_failed(&self, failed: &HashSet<*const Server>) -> bool {
-        let mut servers = self.servers_in_use().peekable();
-        servers.peek().is_some() && servers.all(|server| failed.contains(&ptr::from_ref(server)))
+    /// What is used of it while its servers are as they are.
+    pub(super) fn judge(&self) -> Verdict {
+        Verdict::of(self)
     }
 
     /// The number of the generation: no two in the zone have the same.
@@ -260,20 +395,22 @@ impl Generation {
         unsafe { slice::from_raw_parts(self.peers, self.peers_length as usize) }
     }
 
-    /// For each level where its peers are among [`peers`](Self::peers).
-    pub fn levels(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+    /// The levels, in their order.
+    #[inline]
+    pub fn levels(&self) -> &[Level] {
         // SAFETY: `create` wrote so many of them.
-        let ends = unsafe { slice::from_raw_parts(self.level_ends, self.levels_length as usize) };
-        let mut start = 0;
-        ends.iter().map(move |&end| std::mem::replace(&mut start, end as usize)..end as usize)
+        unsafe { slice::from_raw_parts(self.levels, self.levels_length as usize) }
     }
 
-    /// All peers, each with its level and its index.
-    fn places(&self) -> impl Iterator<Item = (usize, usize, &Peer)> {
-        let peers = self.peers();
-        self.levels()
-            .enumerate()
-            .flat_map(move |(level, range)| range.map(move |index| (level, index, &peers[index])))
+    /// The balancing method.
+    #[inline]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// See [`crate::logic::settings::Cluster::protected`].
+    pub(super) fn protected(&self) -> Protected {
+        self.protected
     }
 
     /// The rotation over all peers.
@@ -286,32 +423,13 @@ impl Generation {
         }
     }
 
-    /// How many servers are eligible in this level and those behind it, exact up to `most`. Servers
-    /// of equal address count once in a level.
-    pub(super) fn count(
-        &self,
-        first: usize,
-        eligible: impl Fn(usize, &Peer) -> bool,
-        most: usize,
-    ) -> usize {
-        self.levels()
-            .enumerate()
-            .skip(first)
-            .flat_map(|(level, range)| range.clone().map(move |index| (level, range.start, index)))
-            .filter(|&(level, start, index)| {
-                let peer = &self.peers()[index];
-                let earlier = if peer.repeated { &self.peers()[start..index] } else { &[] };
-                eligible(level, peer)
-                    && !earlier.iter().any(|earlier| {
-                        ptr::eq(earlier.server, peer.server) && eligible(level, earlier)
-                    })
-            })
-            .take(most)
-            .count()
+    /// The servers that get new requests, as far as the operator is concerned.
+    pub fn servers_in_use(&self) -> impl Iterator<Item = &'static Server> + '_ {
+        self.peers().iter().filter(|peer| peer.is_in_use()).map(|peer| peer.server)
     }
 
-    /// The servers that are in use: those of the peers that are not `down`.
-    pub fn servers_in_use(&self) -> impl Iterator<Item = &'static Server> + '_ {
+    /// The servers that are checked, as far as there are checks.
+    pub fn servers_to_check(&self) -> impl Iterator<Item = &'static Server> + '_ {
         self.peers().iter().filter(|peer| !peer.down).map(|peer| peer.server)
     }
 
@@ -357,6 +475,7 @@ impl Generation {
         for peer in self.peers().iter().filter(|peer| !peer.server.is_checked()) {
             peer.server.set_record(Record::NEW);
             peer.server.set_changed_at(0);
+            peer.server.set_passed_at(0);
             peer.server.set_message(guard, "");
         }
     }

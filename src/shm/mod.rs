@@ -9,7 +9,7 @@
 //!   listening sockets are bound ([`zone::Root::prepare`]); it takes them into use when nothing can
 //!   fail any more ([`zone::Root::commit`]). Preparing what is then not taken into use changes
 //!   nothing that a worker sees.
-//! - Workers pick, within a visit ([`zone::Root::visit`], [`cluster::Cluster::select`]), and report
+//! - Workers pick, within a visit ([`zone::Root::visit`], [`select`]), and report
 //!   ([`cluster::Cluster::release`]).
 //! - Worker 0 stores the verdicts of the checks ([`cluster::Cluster::observe`]), and has the order of
 //!   the servers follow them ([`zone::Root::refresh`]).
@@ -26,8 +26,10 @@ pub mod generation;
 pub mod lock;
 pub mod retired;
 pub mod rotation;
+pub mod select;
 pub mod server;
 pub mod uses;
+pub mod verdict;
 pub mod worker;
 pub mod zone;
 

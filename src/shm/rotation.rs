@@ -1,14 +1,16 @@
-//! The order in which the servers of a cluster take turns, for one generation and one state of
-//! their health.
+//! The orders in which the servers of a cluster take turns, level by level, for one generation and
+//! one state of their health.
 
 use std::alloc::Layout;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::generation::{Generation, Peer};
 use super::retired::{Kind, Link};
+use super::verdict::Verdict;
 use super::{Full, Slab};
 use crate::logic::balance::sequence::{self, Place};
 
@@ -21,29 +23,60 @@ const PATIENCE: (u32, u32) = (8, 4096);
 pub struct Rotation {
     pub(super) link: Link,
     generation: *const Generation,
+    levels: *const LevelRotation,
+    levels_length: u32,
+}
+
+/// The order of one level.
+#[repr(C)]
+pub struct LevelRotation {
     order: *const u16,
     /// The length of the order; 0: there is none, and the classic scan picks.
     length: u32,
-    /// The number of the level that the order is of.
-    level: u32,
-    /// The index of the first peer of that level.
+    /// The index of the first peer of the level.
     start: u32,
-    /// How many servers can be used, in all levels.
-    choices: u32,
-    /// Whether the classic scan picks, as something is not as usual.
-    disturbed: AtomicBool,
     /// How many peers take turns.
     members: u32,
+    /// How many servers those are.
+    servers: u32,
     /// For how many picks in a row the scan has picked what the order says.
     agreed: AtomicU32,
     /// For how many picks in a row the scan has found nothing unusual.
     calm: AtomicU32,
+    /// See [`Place::rest`].
+    rest: AtomicU32,
+    /// Whether the classic scan picks, as something is not as usual.
+    disturbed: AtomicBool,
     /// Whether the order no longer fits the health of the servers.
     outdated: AtomicBool,
     /// How many picks there were: the place in the order.
     cursor: AtomicU64,
-    /// See [`Place::rest`].
-    rest: AtomicU32,
+}
+
+/// What goes into the order of one level.
+struct Members {
+    start: usize,
+    /// The peers that take turns, as indices within the level.
+    indices: Vec<u16>,
+    weights: Vec<u32>,
+    servers: usize,
+    /// How long the order is; 0: there is none.
+    length: usize,
+}
+
+impl Members {
+    fn of(generation: &Generation, range: Range<usize>, verdict: &Verdict) -> Self {
+        let peers = &generation.peers()[range.clone()];
+        let used = || peers.iter().enumerate().filter(|(_, peer)| verdict.uses(peer));
+        let servers: HashSet<_> = used().map(|(_, peer)| ptr::from_ref(peer.server)).collect();
+        let (indices, weights): (Vec<u16>, Vec<u32>) = used()
+            .filter_map(|(index, peer)| Some((u16::try_from(index).ok()?, peer.weight)))
+            .unzip();
+        // Where there is no sequence, or no room for it, the scan does as well, only slower.
+        let all_fit = peers.len() <= sequence::MOST_PEERS;
+        let length = sequence::length(&weights).filter(|_| all_fit).unwrap_or(0);
+        Self { start: range.start, indices, weights, servers: servers.len(), length }
+    }
 }
 
 impl Rotation {
@@ -52,76 +85,68 @@ impl Rotation {
     /// # Errors
     /// Where the zone is full.
     pub(super) fn create(slab: &impl Slab, generation: &Generation) -> Result<*mut Self, Full> {
-        let failed = generation.failed_servers();
-        let all_failed = generation.have_all_failed(&failed);
-        let usable = |peer: &Peer| {
-            !peer.down && (all_failed || !failed.contains(&ptr::from_ref(peer.server)))
-        };
-
-        let peers = generation.peers();
-        let mut choices = 0;
-        let mut found = None;
-        for (level, range) in generation.levels().enumerate() {
-            let servers: HashSet<_> = peers[range.clone()]
-                .iter()
-                .filter(|peer| usable(peer))
-                .map(|peer| ptr::from_ref(peer.server))
-                .collect();
-            choices += servers.len();
-            if !servers.is_empty() && found.is_none() {
-                found = Some((level, range));
+        let verdict = generation.judge();
+        let mut levels: Vec<Members> = generation
+            .levels()
+            .iter()
+            .map(|level| Members::of(generation, level.range(), &verdict))
+            .collect();
+        let allocated = Self::allocate(slab, &levels).or_else(|Full| {
+            for level in &mut levels {
+                level.length = 0;
             }
-        }
-        let (level, range) = found.unwrap_or((0, 0..0));
-        let start = range.start;
-        let all_fit = range.len() <= sequence::MOST_PEERS;
-        let (members, weights): (Vec<u16>, Vec<u32>) = range
-            .filter(|&index| usable(&peers[index]))
-            .filter_map(|index| Some((u16::try_from(index - start).ok()?, peers[index].weight)))
-            .unzip();
-        // Where there is no sequence, or no room for it, the scan does as well, only slower.
-        let length = sequence::length(&weights).filter(|_| all_fit).unwrap_or(0);
-        let (memory, length) = match Self::allocate(slab, length) {
-            Ok(memory) => (memory, length),
-            Err(Full) => (Self::allocate(slab, 0)?, 0),
-        };
+            Self::allocate(slab, &levels)
+        });
+        let (memory, levels_at, orders_at) = allocated?;
 
-        // SAFETY: the memory has room for a Self and the order behind it, and nobody else knows of
-        // it yet.
+        // SAFETY: the memory has room for a Self, the levels and the orders behind it, and nobody
+        // else knows of it yet.
         unsafe {
-            let order = memory.cast::<Self>().add(1).cast::<u16>();
-            for index in 0..length {
-                order.add(index).write(0);
-            }
-            let filled = slice::from_raw_parts_mut(order.as_ptr(), length);
-            sequence::fill(&weights, filled);
-            for slot in filled {
-                *slot = members[usize::from(*slot)];
+            let first = memory.add(levels_at).cast::<LevelRotation>();
+            let mut order = memory.add(orders_at).cast::<u16>();
+            for (number, level) in levels.iter().enumerate() {
+                for index in 0..level.length {
+                    order.add(index).write(0);
+                }
+                let filled = slice::from_raw_parts_mut(order.as_ptr(), level.length);
+                sequence::fill(&level.weights, filled);
+                for slot in filled {
+                    *slot = level.indices[usize::from(*slot)];
+                }
+                first.add(number).write(LevelRotation {
+                    order: order.as_ptr(),
+                    length: level.length as u32,
+                    start: level.start as u32,
+                    members: level.indices.len() as u32,
+                    servers: level.servers as u32,
+                    agreed: AtomicU32::new(0),
+                    calm: AtomicU32::new(0),
+                    rest: AtomicU32::new(0),
+                    // A level of which nothing can be used needs no scan to find that out.
+                    disturbed: AtomicBool::new(level.length == 0 && level.servers > 0),
+                    outdated: AtomicBool::new(false),
+                    cursor: AtomicU64::new(0),
+                });
+                order = order.add(level.length);
             }
             memory.cast::<Self>().write(Self {
                 link: Link::new(Kind::Rotation),
                 generation,
-                order: order.as_ptr(),
-                length: length as u32,
-                level: level as u32,
-                start: start as u32,
-                choices: choices as u32,
-                disturbed: AtomicBool::new(length == 0),
-                members: members.len() as u32,
-                agreed: AtomicU32::new(0),
-                calm: AtomicU32::new(0),
-                outdated: AtomicBool::new(false),
-                cursor: AtomicU64::new(0),
-                rest: AtomicU32::new(0),
+                levels: first.as_ptr(),
+                levels_length: levels.len() as u32,
             });
         }
         Ok(memory.cast().as_ptr())
     }
 
-    fn allocate(slab: &impl Slab, length: usize) -> Result<NonNull<u8>, Full> {
-        let order = Layout::array::<u16>(length).map_err(|_| Full)?;
-        let (layout, _) = Layout::new::<Self>().extend(order).map_err(|_| Full)?;
-        slab.allocate(layout).ok_or(Full)
+    /// Memory for all, and where in it the levels and the orders are.
+    fn allocate(slab: &impl Slab, levels: &[Members]) -> Result<(NonNull<u8>, usize, usize), Full> {
+        let length = levels.iter().map(|level| level.length).sum();
+        let records = Layout::array::<LevelRotation>(levels.len()).map_err(|_| Full)?;
+        let orders = Layout::array::<u16>(length).map_err(|_| Full)?;
+        let (layout, levels_at) = Layout::new::<Self>().extend(records).map_err(|_| Full)?;
+        let (layout, orders_at) = layout.extend(orders).map_err(|_| Full)?;
+        Ok((slab.allocate(layout).ok_or(Full)?, levels_at, orders_at))
     }
 
     /// The generation whose servers take turns.
@@ -132,7 +157,61 @@ impl Rotation {
         unsafe { &*self.generation }
     }
 
-    /// The peers of the level that take turns, in their order, as indices within the level.
+    /// The orders of the levels of the generation.
+    #[inline]
+    pub fn levels(&self) -> &[LevelRotation] {
+        // SAFETY: `create` wrote so many.
+        unsafe { slice::from_raw_parts(self.levels, self.levels_length as usize) }
+    }
+
+    /// Whether the scan picks in any level.
+    #[cfg(test)]
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.levels().iter().any(LevelRotation::is_disturbed)
+    }
+
+    /// The order no longer fits the health of the servers.
+    pub(super) fn give_up_order(&self) {
+        for level in self.levels() {
+            level.outdated.store(true, Ordering::Relaxed);
+            level.set_disturbed(true);
+        }
+    }
+
+    /// Goes on where the rotation before is: at the same fraction of a round, and by the scan where
+    /// that one is disturbed.
+    pub(super) fn go_on_from(&self, before: &Self) {
+        for (level, before) in self.levels().iter().zip(before.levels()) {
+            level.go_on_from(before);
+        }
+    }
+
+    /// Looks whether the orders fit the peers.
+    ///
+    /// # Errors
+    /// What does not fit.
+    #[cfg(any(test, feature = "development"))]
+    pub(super) fn verify(&self) -> Result<(), String> {
+        let generation = self.generation();
+        for (level, rotation) in generation.levels().iter().zip(self.levels()) {
+            let (members, weights, order) = rotation.by_member(generation);
+            let length = sequence::length(&weights).unwrap_or(0);
+            let mut expected = vec![0; length];
+            sequence::fill(&weights, &mut expected);
+            let (start, count) = (level.range().start, rotation.members());
+            if rotation.length > 0 && (rotation.start() != start || members.len() != count) {
+                return Err("the order has other peers than the level".to_owned());
+            }
+            if rotation.length > 0 && order != expected {
+                return Err("the order is not that of the weights".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LevelRotation {
+    /// The peers that take turns, in their order, as indices within the level.
     pub(super) fn order(&self) -> &[u16] {
         // SAFETY: `create` wrote so many.
         unsafe { slice::from_raw_parts(self.order, self.length as usize) }
@@ -140,8 +219,8 @@ impl Rotation {
 
     /// The peers that take turns, as indices within the level, their weights, and the order as
     /// indices into these.
-    pub(super) fn by_member(&self) -> (Vec<u16>, Vec<u32>, Vec<u16>) {
-        let peers = &self.generation().peers()[self.start()..];
+    pub(super) fn by_member(&self, generation: &Generation) -> (Vec<u16>, Vec<u32>, Vec<u16>) {
+        let peers: &[Peer] = &generation.peers()[self.start()..];
         let mut places: Vec<Option<u16>> = vec![None; peers.len()];
         for &index in self.order() {
             places[usize::from(index)] = Some(0);
@@ -158,42 +237,22 @@ impl Rotation {
         (members, weights, order)
     }
 
-    /// Looks whether the order fits the peers.
-    ///
-    /// # Errors
-    /// What does not fit.
-    #[cfg(any(test, feature = "development"))]
-    pub(super) fn verify(&self) -> Result<(), String> {
-        let range = self.generation().levels().nth(self.level()).unwrap_or_default();
-        let (members, weights, order) = self.by_member();
-        let length = sequence::length(&weights).unwrap_or(0);
-        let mut expected = vec![0; length];
-        sequence::fill(&weights, &mut expected);
-        if self.length > 0 && (self.start() != range.start || members.len() != self.members()) {
-            return Err("the order has other peers than the level".to_owned());
-        }
-        if self.length > 0 && order != expected {
-            return Err("the order is not that of the weights".to_owned());
-        }
-        Ok(())
-    }
-
-    /// The number of the level that the order is of.
-    #[inline]
-    pub fn level(&self) -> usize {
-        self.level as usize
-    }
-
     /// The index of the first peer of the level.
     #[inline]
     pub(super) fn start(&self) -> usize {
         self.start as usize
     }
 
-    /// How many servers can be used, in all levels.
+    /// How many peers take turns.
     #[inline]
-    pub fn choices(&self) -> u32 {
-        self.choices
+    pub(super) fn members(&self) -> usize {
+        self.members as usize
+    }
+
+    /// How many servers take turns.
+    #[inline]
+    pub(super) fn servers(&self) -> u32 {
+        self.servers
     }
 
     /// Whether the classic scan has to pick.
@@ -202,25 +261,33 @@ impl Rotation {
         self.disturbed.load(Ordering::Relaxed)
     }
 
-    /// Where there is no order, the rotation stays disturbed.
+    /// Where there is no order, it stays disturbed; where no server takes turns, there is nothing to
+    /// disturb.
     pub(super) fn set_disturbed(&self, disturbed: bool) {
-        let disturbed = disturbed || self.length == 0 || self.outdated.load(Ordering::Relaxed);
-        self.disturbed.store(disturbed, Ordering::Relaxed);
+        let disturbed = (disturbed || self.length == 0) && self.servers > 0;
+        let outdated = self.outdated.load(Ordering::Relaxed);
+        self.disturbed.store(disturbed || outdated, Ordering::Relaxed);
     }
 
-    /// The order no longer fits the health of the servers.
-    pub(super) fn give_up_order(&self) {
-        self.outdated.store(true, Ordering::Relaxed);
-        self.set_disturbed(true);
-    }
-
-    /// Takes a turn: the index of the peer whose turn it is. To be called only where the rotation
-    /// was not disturbed.
+    /// Takes a turn: the index of the peer whose turn it is. To be called only where there are
+    /// members, and the rotation was not disturbed.
     #[inline]
     pub fn turn(&self) -> usize {
         let picks = self.cursor.fetch_add(1, Ordering::Relaxed);
-        let position = (picks % u64::from(self.length)) as usize;
-        // SAFETY: the position is less than the length.
+        self.at((picks % u64::from(self.length)) as usize)
+    }
+
+    /// The index of a peer, drawn by `random` from the order: so each is drawn by its weight.
+    /// `None`: there is no order.
+    #[inline]
+    pub(super) fn draw(&self, random: u64) -> Option<usize> {
+        let length = u64::from(self.length);
+        (length > 0).then(|| self.at((random % length) as usize))
+    }
+
+    #[inline]
+    fn at(&self, position: usize) -> usize {
+        // SAFETY: the callers give a position below the length.
         self.start() + usize::from(unsafe { *self.order.add(position) })
     }
 
@@ -271,19 +338,12 @@ impl Rotation {
         agreed >= self.length || calm >= self.length.saturating_mul(PATIENCE.0).max(PATIENCE.1)
     }
 
-    /// How many peers take turns.
-    pub(super) fn members(&self) -> usize {
-        self.members as usize
-    }
-
     /// How many picks there were since the round began.
     pub(super) fn position(&self) -> usize {
         (self.cursor.load(Ordering::Relaxed) % u64::from(self.length.max(1))) as usize
     }
 
-    /// Goes on where the rotation before is: at the same fraction of a round, and by the scan where
-    /// that one is disturbed.
-    pub(super) fn go_on_from(&self, before: &Self) {
+    fn go_on_from(&self, before: &Self) {
         let place = Place {
             picks: before.cursor.load(Ordering::Relaxed),
             rest: before.rest.load(Ordering::Relaxed),

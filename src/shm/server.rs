@@ -33,6 +33,12 @@ pub struct Server {
     changed_at: AtomicI64,
     /// Until when failed requests keep it out of use, in monotonic milliseconds.
     ejected_until: AtomicU64,
+    /// When it came back into use, in monotonic milliseconds; 0: it was never away.
+    returned_at: AtomicU64,
+    /// When it last passed a check, in monotonic milliseconds; 0: never.
+    passed_at: AtomicU64,
+    /// Whether it stays in use although it has failed its checks, as all others have.
+    kept: AtomicBool,
     /// Whether a generation that has it was taken into use.
     adopted: AtomicBool,
     uses: Uses,
@@ -96,6 +102,9 @@ impl Server {
                 failing: AtomicBool::new(false),
                 changed_at: AtomicI64::new(0),
                 ejected_until: AtomicU64::new(0),
+                returned_at: AtomicU64::new(0),
+                passed_at: AtomicU64::new(0),
+                kept: AtomicBool::new(false),
                 adopted: AtomicBool::new(false),
                 uses: Uses::write(memory.add(uses_at).cast(), slots),
                 guarded: UnsafeCell::new(Guarded {
@@ -189,6 +198,42 @@ impl Server {
         self.ejected_until.store(until, Ordering::Relaxed);
     }
 
+    /// When it came back into use, in monotonic milliseconds; 0: it was never away.
+    #[inline]
+    pub(super) fn returned_at(&self) -> u64 {
+        self.returned_at.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_returned_at(&self, now: u64) {
+        self.returned_at.store(now, Ordering::Relaxed);
+    }
+
+    /// When it last passed a check, in monotonic milliseconds; 0: never.
+    pub(super) fn passed_at(&self) -> u64 {
+        self.passed_at.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_passed_at(&self, now: u64) {
+        self.passed_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether it stays in use although it has failed its checks, as all others have.
+    #[inline]
+    pub fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_kept(&self, kept: bool) {
+        self.kept.store(kept, Ordering::Relaxed);
+    }
+
+    /// Whether requests may go to it, as far as its health is concerned. Where it is kept, nothing is
+    /// held against it.
+    #[inline]
+    pub(super) fn is_usable(&self, now: u64) -> bool {
+        self.is_kept() || (self.health() != Health::Failed && !self.is_ejected(now))
+    }
+
     /// How the workers use it.
     #[inline]
     pub fn uses(&self) -> &Uses {
@@ -277,6 +322,9 @@ impl Server {
         self.set_changed_at(other.changed_at());
         self.set_checked(other.is_checked());
         self.eject(other.ejected_until.load(Ordering::Relaxed));
+        self.set_returned_at(other.returned_at());
+        self.set_passed_at(other.passed_at());
+        self.set_kept(other.is_kept());
         let failures = other.guarded(theirs).failures;
         self.failing.store(!failures.is_empty(), Ordering::Relaxed);
         self.guarded(guard).failures = failures;

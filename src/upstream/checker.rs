@@ -23,6 +23,7 @@ use crate::nginx::{log, process};
 use crate::shm::cluster::{Cluster, Observation};
 use crate::shm::generation::Generation;
 use crate::shm::server::Server;
+use crate::shm::verdict::Kept;
 use crate::shm::worker::Slot;
 use crate::shm::zone::Root;
 
@@ -161,7 +162,7 @@ fn checked_servers(
     guard
         .generation()
         .into_iter()
-        .flat_map(|generation| generation.servers_in_use())
+        .flat_map(|generation| generation.servers_to_check())
         .filter(|server| seen.insert(ptr::from_ref(*server)))
         .map(|server| (cluster, server, check))
         .collect()
@@ -337,7 +338,7 @@ impl Loop {
         let thresholds = Thresholds { fails: target.check.fails, passes: target.check.passes };
         let (now, seconds) = (process::now(), process::seconds());
         let observation = target.cluster.observe(target.server, failure, thresholds, now, seconds);
-        if observation.server.is_some() {
+        if observation.changes_use() {
             self.refresh(target.cluster);
         }
         self.root.set_checked_at(seconds);
@@ -395,22 +396,28 @@ impl Target {
                 ),
             ),
         }
-        match observation.all_failed {
+        match observation.kept {
             None => {}
-            Some(true) => log::write(
-                NGX_LOG_NOTICE,
-                format_args!(
-                    "cluster \"{name}\": every server has failed its checks, all stay in use as \
-                     unstable"
-                ),
-            ),
-            Some(false) => log::write(
+            Some(Kept::NotNeeded) => log::write(
                 NGX_LOG_NOTICE,
                 format_args!(
                     "cluster \"{name}\": a server works again, those that fail their checks are \
                      out of use"
                 ),
             ),
+            Some(kept) => {
+                let what = match kept {
+                    Kept::One(server) => {
+                        format!("server \"{}\" stays in use as unstable", server.name())
+                    }
+                    Kept::None => "none is used".to_owned(),
+                    Kept::All | Kept::NotNeeded => "all stay in use as unstable".to_owned(),
+                };
+                log::write(
+                    NGX_LOG_NOTICE,
+                    format_args!("cluster \"{name}\": every server has failed its checks, {what}"),
+                );
+            }
         }
         if observation.reinstated {
             log::write(

@@ -1,19 +1,21 @@
 //! The clusters of a configuration, and how they get into the zone.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 
 use ngx::ffi::{ngx_cycle_t, ngx_module_t, ngx_shm_zone_t, NGX_LOG_EMERG};
 use thiserror::Error;
 
-use crate::logic::settings;
+use super::rings::Rings;
+use crate::logic::balance::ring;
+use crate::logic::settings::{self, Level};
 use crate::logic::status::Usage;
 use crate::nginx::conf::{Conf, Position};
 use crate::nginx::zone::LockedSlab;
 use crate::nginx::{log, process, zone};
 use crate::shm::cluster::Cluster;
-use crate::shm::generation::PeerPlan;
+use crate::shm::generation::{LevelPlan, PeerPlan, Plan};
 use crate::shm::lock;
 use crate::shm::zone::Root;
 use crate::shm::{Full, Slab};
@@ -52,6 +54,8 @@ pub struct Entry {
     pub position: Position,
     /// Its records in the zone; set in every worker.
     pub records: Cell<Option<&'static Cluster>>,
+    /// The rings of this worker.
+    pub rings: RefCell<Rings>,
 }
 
 /// Why the clusters do not get into the zone.
@@ -240,32 +244,53 @@ fn root_to_replace(zone: &ngx_shm_zone_t) -> Option<&'static Root> {
 }
 
 impl Entry {
+    /// A cluster that is written at `position`.
+    pub fn new(
+        settings: settings::Cluster,
+        addresses: Vec<Vec<Vec<u8>>>,
+        position: Position,
+    ) -> Self {
+        Self { settings, addresses, position, records: Cell::default(), rings: RefCell::default() }
+    }
+
+    /// The name of the cluster.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
     fn prepare(&self, root: &Root, slab: &impl Slab, old: Option<&Root>) -> Result<(), Full> {
-        let checked = !self.settings.checks.is_empty();
-        let plan: Vec<Vec<PeerPlan<'_>>> = self
-            .settings
-            .levels
-            .iter()
-            .zip(&self.addresses)
-            .map(|(level, addresses)| {
-                level
-                    .servers
-                    .iter()
-                    .zip(addresses)
-                    .map(|(server, address)| PeerPlan {
-                        name: &server.server,
-                        address,
-                        weight: server.weight,
-                        max_fails: server.max_fails,
-                        fail_timeout: server.fail_timeout.as_milliseconds(),
-                        max_conns: server.max_conns,
-                        down: server.down,
-                        checked: checked && !server.down,
-                    })
-                    .collect()
-            })
-            .collect();
+        let plan = self.plan(&self.settings.levels, &self.addresses);
         root.prepare(slab, &self.settings.name, &plan, old)
+    }
+
+    /// What is to be in the zone where the cluster has these levels, with these addresses.
+    pub fn plan<'a>(&self, levels: &'a [Level], addresses: &'a [Vec<Vec<u8>>]) -> Plan<'a> {
+        let checked = !self.settings.checks.is_empty();
+        let peer = |(server, address): (&'a settings::Server, &'a Vec<u8>)| PeerPlan {
+            name: &server.server,
+            address,
+            weight: server.weight,
+            max_fails: server.max_fails,
+            fail_timeout: server.fail_timeout.as_milliseconds(),
+            max_conns: server.max_conns,
+            slow_start: server.slow_start.as_milliseconds(),
+            down: server.down,
+            drain: server.drain,
+            checked: checked && !server.down,
+            ring: ring::base(server.written.as_bytes()),
+            sticky: server.sticky.as_bytes(),
+        };
+        let level = |(level, addresses): (&'a Level, &'a Vec<Vec<u8>>)| LevelPlan {
+            name: level.name.as_deref().unwrap_or_default(),
+            tries: level.limits.tries.unwrap_or(0),
+            tries_timeout: level.limits.tries_timeout.map_or(0, settings::Time::as_milliseconds),
+            peers: level.servers.iter().zip(addresses).map(peer).collect(),
+        };
+        Plan {
+            method: self.settings.balance.method(),
+            protected: self.settings.protected,
+            levels: levels.iter().zip(addresses).map(level).collect(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod checker;
 pub mod configuration;
 pub mod peer;
+mod rings;
 #[cfg(ngx_feature = "ssl")]
 pub mod session;
 pub mod status;

@@ -2,23 +2,39 @@
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
-use std::ptr;
+use std::ptr::{self, fn_addr_eq};
 
 use ngx::ffi::{
-    ngx_int_t, ngx_peer_connection_t, ngx_pool_cleanup_add, ngx_pool_t, ngx_str_t, ngx_uint_t,
-    NGX_BUSY, NGX_ERROR, NGX_LOG_WARN, NGX_OK, NGX_PEER_FAILED, NGX_PEER_NEXT,
+    ngx_int_t, ngx_msec_t, ngx_peer_connection_t, ngx_pool_cleanup_add, ngx_pool_t, ngx_str_t,
+    ngx_uint_t, NGX_BUSY, NGX_ERROR, NGX_LOG_ERR, NGX_LOG_WARN, NGX_OK, NGX_PEER_FAILED,
+    NGX_PEER_NEXT,
 };
 use smallvec::SmallVec;
 
 use super::configuration::Entry;
-use super::subsystem::Subsystem;
+use super::subsystem::{Answer, Subsystem};
 use super::worker;
+use crate::logic::balance::ring::Ring;
+use crate::logic::order;
+use crate::logic::settings::{Limits, Time};
 use crate::nginx::guard::guard;
-use crate::nginx::{log, process};
-use crate::shm::cluster::{Cluster, Outcome, Selected, Tried};
+use crate::nginx::{log, pool, process};
+use crate::shm::cluster::{Cluster, Ejected, Outcome};
+use crate::shm::epoch::Visit;
+use crate::shm::generation::Generation;
+use crate::shm::select::{Levels, Request, Selected};
 use crate::shm::server::Server;
 use crate::shm::worker::Slot;
 use crate::shm::zone::Root;
+
+/// What a request wants of its cluster, as its variables say.
+#[derive(Clone, Copy, Default)]
+pub struct Wish<'a> {
+    /// The value of `checkups_order`; empty: all levels in their order.
+    pub order: &'a [u8],
+    /// The hash of the key; `None`: it has none.
+    pub key: Option<u32>,
+}
 
 /// What a request knows of its tries. It lies in the pool of the request, and is dropped with it:
 /// until then nginx refers to the names of the servers that the request went to.
@@ -28,41 +44,133 @@ pub struct Tries<S: Subsystem> {
     root: &'static Root,
     slot: &'static Slot,
     session: *mut S::Session,
+    pool: *mut ngx_pool_t,
     /// What nginx names in the log where no server is left.
     upstream: *mut ngx_str_t,
+    /// The value of the order has the lifetime of the pool.
+    wish: Wish<'static>,
+    /// What the location allows, in milliseconds; 0: no limit.
+    next_timeout: ngx_msec_t,
     visited: Visited,
     /// Whether the last server visited is at work on the request.
     at_work: bool,
+    /// Whether no server was left in the end.
+    found_none: bool,
     /// How many tries were left before this one, whatever servers there are.
     allowed: usize,
+    /// Whether the location allows fewer tries than the cluster.
+    is_limited_by_location: bool,
     subsystem: PhantomData<S>,
 }
 
 /// The servers that a request went to, each pinned.
 #[derive(Default)]
-struct Visited(SmallVec<[Visit; 4]>);
+struct Visited(SmallVec<[Try; 4]>);
 
 /// One try.
-struct Visit {
+struct Try {
     selected: Selected,
+    /// The name of the level, in the pool of the request; `None`: it has only its number.
+    level_name: Option<&'static str>,
+    /// What the level allows.
+    limits: Limits,
+    /// When it began, in monotonic milliseconds.
+    at: u64,
     /// Whether the server may not be tried again.
     done: bool,
 }
 
-impl Tried for Visited {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
+/// What a log or a variable says of one try.
+pub struct Entered<'a> {
+    /// The name of the cluster.
+    pub cluster: &'a str,
+    /// The name of the level, where it has one, and its number from 1 on; `None`: no server was left.
+    pub level: Option<(Option<&'a str>, usize)>,
+    /// The address of the server; `None`: none was left.
+    pub server: Option<&'a str>,
+    /// The number of the try in its cluster, from 1 on.
+    pub number: usize,
+}
+
+/// A request at the moment at which it needs a server.
+struct Asks<'a> {
+    entry: &'a Entry,
+    wish: &'a Wish<'a>,
+    visited: &'a [Try],
+    sticks_to: Option<&'a [u8]>,
+}
+
+impl Request for Asks<'_> {
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.visited.is_empty() && self.wish.order.is_empty() && self.sticks_to.is_none()
     }
 
-    fn contains(&self, level: usize, server: &Server) -> bool {
-        self.0.iter().any(|visit| visit.done && visit.is_to(level, server))
+    #[inline]
+    fn is_first(&self) -> bool {
+        self.visited.is_empty()
+    }
+
+    fn levels(&self, generation: &Generation) -> Option<Levels> {
+        let levels = generation.levels();
+        order::levels(self.wish.order, levels.len(), |number| levels[number].name())
+    }
+
+    fn has_tried(&self, level: usize, server: &Server) -> bool {
+        self.visited.iter().any(|visit| {
+            visit.done && visit.selected.level() == level && ptr::eq(visit.selected.server, server)
+        })
+    }
+
+    fn spent(&self, level: usize) -> (u32, u64) {
+        let in_level = |visit: &&Try| visit.selected.level() == level;
+        let tries = self.visited.iter().filter(in_level).filter(|visit| visit.done).count();
+        let since = self.visited.iter().find(in_level).map_or(0, |visit| visit.at);
+        (tries as u32, since)
+    }
+
+    fn sticks_to(&self) -> Option<&[u8]> {
+        self.sticks_to
+    }
+
+    fn key(&self) -> Option<u32> {
+        self.wish.key
+    }
+
+    fn with_ring<T>(
+        &self,
+        generation: &Generation,
+        level: usize,
+        walk: impl FnOnce(&Ring) -> T,
+    ) -> T {
+        walk(self.entry.rings.borrow_mut().of(generation, level))
+    }
+
+    fn random(&self) -> u64 {
+        process::random()
+    }
+
+    fn now(&self) -> u64 {
+        process::now()
     }
 }
 
-impl Visit {
-    fn is_to(&self, level: usize, server: &Server) -> bool {
-        self.selected.level() == level && ptr::eq(self.selected.server, server)
-    }
+/// Selects a server as a request would, and sends nothing there: calls `found` with its address, and
+/// the name and the number of its level from 1 on. `None`: no server may be used.
+pub fn select_once<T>(
+    entry: &Entry,
+    wish: &Wish<'_>,
+    found: impl FnOnce(&str, Option<&str>, usize) -> T,
+) -> Option<T> {
+    let ((root, slot), cluster) = (worker::place()?, entry.records.get()?);
+    let visit = root.visit(slot);
+    let asks = Asks { entry, wish, visited: &[], sticks_to: None };
+    let selected = cluster.select(slot, &visit, &asks)?;
+    cluster.release(slot, &selected, Outcome::Unknown, process::now());
+    let (name, level) = (selected.level_of(&visit).name(), selected.level() + 1);
+    let result = found(selected.server.name(), name, level);
+    Cluster::unpin(slot, selected.server);
+    Some(result)
 }
 
 impl<S: Subsystem> Drop for Tries<S> {
@@ -74,11 +182,12 @@ impl<S: Subsystem> Drop for Tries<S> {
 }
 
 impl<S: Subsystem> Tries<S> {
-    /// Prepares `peer` for a request: the callbacks, and how many servers it may try.
+    /// Prepares `peer` for a request: the callbacks, and how many servers it may try. `next_timeout`
+    /// is for how long the location allows it to try another one, in milliseconds; 0: no limit.
     ///
     /// # Safety
-    /// `peer`, `session` and `pool` are those of a request that begins; `upstream` lives for as
-    /// long as the request.
+    /// `peer`, `session` and `pool` are those of a request that begins; `upstream` and what the wish
+    /// refers to live for as long as the request.
     ///
     /// # Errors
     /// Where there is no memory, or this process is none that handles requests.
@@ -88,6 +197,8 @@ impl<S: Subsystem> Tries<S> {
         pool: *mut ngx_pool_t,
         entry: &'static Entry,
         upstream: *mut ngx_str_t,
+        wish: Wish<'static>,
+        next_timeout: ngx_msec_t,
     ) -> Result<(), ()> {
         let ((root, slot), cluster) = (worker::place().ok_or(())?, entry.records.get().ok_or(())?);
         // SAFETY: the pool is valid; the memory that comes with the cleanup is aligned for any of
@@ -101,10 +212,15 @@ impl<S: Subsystem> Tries<S> {
                 root,
                 slot,
                 session,
+                pool,
                 upstream,
+                wish,
+                next_timeout,
                 visited: Visited::default(),
                 at_work: false,
+                found_none: false,
                 allowed: 0,
+                is_limited_by_location: false,
                 subsystem: PhantomData,
             });
             (*cleanup).handler = Some(end::<S>);
@@ -113,7 +229,7 @@ impl<S: Subsystem> Tries<S> {
         peer.data = tries.cast();
         peer.get = Some(get::<S>);
         peer.free = Some(free::<S>);
-        peer.tries = entry.settings.tries.map_or(ngx_uint_t::MAX / 2, |tries| tries as ngx_uint_t);
+        peer.tries = most_tries(entry);
         #[cfg(ngx_feature = "ssl")]
         {
             peer.set_session = Some(super::session::set::<S>);
@@ -128,6 +244,50 @@ impl<S: Subsystem> Tries<S> {
     pub(super) unsafe fn from_data<'a>(data: *mut c_void) -> &'a mut Self {
         // SAFETY: as the caller says; nginx calls one callback of a request at a time.
         unsafe { &mut *data.cast() }
+    }
+
+    /// Gives all tries of a request to `see`, cluster by cluster in the order in which the request
+    /// came to them.
+    ///
+    /// # Safety
+    /// `session` is one that nginx works on, and `pool` is its pool.
+    pub unsafe fn of_session(
+        session: *mut S::Session,
+        pool: *mut ngx_pool_t,
+        mut see: impl FnMut(&mut dyn Iterator<Item = Entered<'_>>),
+    ) {
+        let mut found: SmallVec<[&Self; 4]> = SmallVec::new();
+        // SAFETY: the cleanups are in the pool; one with our handler has our data. A subrequest has
+        // the pool of the request.
+        unsafe {
+            let mut next = (*pool).cleanup.cast_const();
+            while let Some(cleanup) = next.as_ref() {
+                let ours: unsafe extern "C" fn(*mut c_void) = end::<S>;
+                if cleanup.handler.is_some_and(|handler| fn_addr_eq(handler, ours)) {
+                    let tries = &*cleanup.data.cast::<Self>();
+                    if ptr::eq(tries.session, session) {
+                        found.push(tries);
+                    }
+                }
+                next = cleanup.next;
+            }
+        }
+        for tries in found.iter().rev() {
+            see(&mut tries.entered());
+        }
+    }
+
+    fn entered(&self) -> impl Iterator<Item = Entered<'_>> {
+        let cluster = self.entry.settings.name.as_str();
+        let visited = self.visited.0.iter().enumerate().map(move |(index, visit)| Entered {
+            cluster,
+            level: Some((visit.level_name, visit.selected.level() + 1)),
+            server: Some(visit.selected.server.name()),
+            number: index + 1,
+        });
+        let number = self.visited.0.len() + 1;
+        let none = Entered { cluster, level: None, server: None, number };
+        visited.chain(self.found_none.then_some(none))
     }
 
     /// The cluster of the request.
@@ -145,28 +305,62 @@ impl<S: Subsystem> Tries<S> {
         peer.set_cached(0);
         peer.connection = ptr::null_mut();
 
-        // For the first try nginx may have lowered it, to proxy_next_upstream_tries.
         let most = peer.tries;
+        if self.visited.0.is_empty() {
+            // For the first try nginx may have lowered it, to proxy_next_upstream_tries.
+            self.is_limited_by_location = most < most_tries(self.entry);
+        }
         self.allowed = most;
         let visit = self.root.visit(self.slot);
-        let selected = self.cluster.select(self.slot, &visit, &self.visited, process::now, most);
-        drop(visit);
-        let Some(selected) = selected else {
+        // SAFETY: nginx has set the hint for this call.
+        let sticks_to = unsafe { hint(peer) };
+        let asks =
+            Asks { entry: self.entry, wish: &self.wish, visited: &self.visited.0, sticks_to };
+        let Some(selected) = self.cluster.select(self.slot, &visit, &asks) else {
+            self.found_none = true;
             peer.name = self.upstream;
+            self.complain(peer, format_args!("no servers available"));
             return NGX_BUSY as ngx_int_t;
         };
+        let began = self.enter(peer, selected, &visit);
+        drop(visit);
 
         // nginx looks at `tries` before it retries: where it is 1, the answer of this server is the
-        // one that the client gets. It is counted anew for each try: servers come and go.
-        peer.tries = most.min(selected.choices as ngx_uint_t);
+        // one that the client gets. It is looked at anew for each try: servers come and go.
+        peer.tries = if selected.others.is_some() { most } else { most.min(1) };
         let server = selected.server;
         let address = server.address();
         peer.sockaddr = address.as_ptr().cast_mut().cast();
         peer.socklen = address.len() as _;
         peer.name = ptr::from_ref(server.name_ref()).cast_mut().cast();
-        self.visited.0.push(Visit { selected, done: false });
         self.at_work = true;
+        self.visited.0.push(began);
         NGX_OK as ngx_int_t
+    }
+
+    /// What is to be remembered of a try that begins.
+    #[inline]
+    fn enter(
+        &self,
+        peer: &mut ngx_peer_connection_t,
+        selected: Selected,
+        visit: &Visit<'_>,
+    ) -> Try {
+        let level = selected.level_of(visit);
+        // SAFETY: the pool is that of the request, and outlives the try.
+        let level_name = level.name().and_then(|name| unsafe { pool::copy_str(self.pool, name) });
+        #[cfg(ngx_upstream_sid)]
+        // SAFETY: likewise.
+        if let Some(sid) = unsafe { pool::copy_string(self.pool, selected.peer_of(visit).sticky()) }
+        {
+            peer.sid = sid;
+        }
+        #[cfg(not(ngx_upstream_sid))]
+        let _ = peer;
+        let timeout = (level.tries_timeout != 0).then(|| Time::milliseconds(level.tries_timeout));
+        let limits =
+            Limits { tries: Some(level.tries).filter(|&n| n != 0), tries_timeout: timeout };
+        Try { selected, level_name, limits, at: process::now(), done: false }
     }
 
     fn free(&mut self, peer: &mut ngx_peer_connection_t, state: ngx_uint_t) {
@@ -180,37 +374,133 @@ impl<S: Subsystem> Tries<S> {
         // SAFETY: nginx works on the request: it has just called us for it.
         let stale =
             failed && peer.cached() != 0 && unsafe { S::connection_was_stale(self.session) };
-        // Where no server was left to choose from, 0 ends the request. Otherwise it is what the next try
-        // is allowed. A stale connection was no try: nginx adds 1 itself.
-        let left = self.allowed.saturating_sub(1);
-        peer.tries = if stale || peer.tries > 1 { left } else { 0 };
-        let outcome = if stale {
-            Outcome::Unknown
+        let counts = |status| self.entry.settings.fail_status.contains(status);
+        let answer = if stale {
+            Answer { outcome: Outcome::Unknown, is_refused: false }
         } else if failed {
-            Outcome::Failure
+            Answer { outcome: Outcome::Failure, is_refused: true }
         } else {
             // SAFETY: likewise.
-            unsafe { S::outcome_of_answer(self.session) }
+            unsafe { S::answer(self.session, counts) }
         };
         if state & (NGX_PEER_FAILED | NGX_PEER_NEXT) as ngx_uint_t != 0 {
             // Where only a kept connection was stale, the server may be tried once more. That ends:
             // each such try takes a connection out of the cache.
             visit.done = !stale;
         }
-        let ejected = self.cluster.release(self.slot, &selected, outcome, process::now());
+        // Where no server was left to choose from, 0 ends the request. Otherwise it is what the next
+        // try is allowed. A stale connection was no try: nginx adds 1 itself.
+        let left = self.allowed.saturating_sub(1);
+        let level_is_over = !stale && self.level_is_over(peer);
+        let is_over = !stale && (peer.tries <= 1 || level_is_over);
+        peer.tries = if is_over { 0 } else { left };
+        if answer.is_refused {
+            self.explain(peer, level_is_over);
+        }
+
+        let ejected = self.cluster.release(self.slot, &selected, answer.outcome, process::now());
         if let Some(ejected) = ejected {
-            log::write(
-                NGX_LOG_WARN,
-                format_args!(
-                    "cluster \"{}\", server \"{}\": out of use for {}, failed requests: {}",
-                    self.entry.settings.name,
-                    selected.server.name(),
-                    crate::logic::settings::Time::milliseconds(ejected.milliseconds),
-                    ejected.failures,
-                ),
-            );
+            report_ejection(&self.entry.settings.name, selected.server.name(), ejected);
         }
     }
+
+    /// Whether the time of the level is over, and there is no other level.
+    fn level_is_over(&self, peer: &ngx_peer_connection_t) -> bool {
+        let Some(last) = self.visited.0.last() else { return false };
+        let Some(timeout) = last.limits.tries_timeout else { return false };
+        let level = last.selected.level();
+        let first = self.visited.0.iter().find(|visit| visit.selected.level() == level);
+        let since = first.map_or(last.at, |first| first.at);
+        peer.tries > 1
+            && !last.selected.others.later
+            && process::now().saturating_sub(since) >= timeout.as_milliseconds()
+    }
+
+    /// Logs which limit ends the request after a failed try, where it is one.
+    fn explain(&self, peer: &ngx_peer_connection_t, level_is_over: bool) {
+        let Some(last) = self.visited.0.last() else { return };
+        // SAFETY: nginx works on the request: it has just called us for it.
+        if !unsafe { S::may_be_retried(self.session) } {
+            return;
+        }
+        let cluster = self.entry.settings.limits;
+        let elapsed = process::now().saturating_sub(peer.start_time as u64);
+        let is_over = |timeout: u64| timeout != 0 && elapsed >= timeout;
+        let own_timeout = cluster.tries_timeout.map_or(0, Time::as_milliseconds);
+        let next_timeout = self.next_timeout as u64;
+        let others = last.selected.others;
+        let level = last
+            .level_name
+            .map_or_else(|| (last.selected.level() + 1).to_string(), |name| format!("\"{name}\""));
+        let limit = match (cluster, last.limits) {
+            _ if self.allowed <= 1 && others.is_some() && self.is_limited_by_location => {
+                "proxy_next_upstream_tries".to_owned()
+            }
+            (Limits { tries: Some(tries), .. }, _) if self.allowed <= 1 && others.is_some() => {
+                format!("tries={tries}")
+            }
+            (Limits { tries_timeout: Some(timeout), .. }, _)
+                if is_over(own_timeout) && (next_timeout == 0 || own_timeout <= next_timeout) =>
+            {
+                format!("tries_timeout={timeout}")
+            }
+            _ if is_over(next_timeout) => "proxy_next_upstream_timeout".to_owned(),
+            (_, Limits { tries: Some(tries), .. }) if !others.is_some() && others.beyond => {
+                format!("level {level} tries={tries}")
+            }
+            (_, Limits { tries_timeout: Some(timeout), .. }) if level_is_over => {
+                format!("level {level} tries_timeout={timeout}")
+            }
+            _ => return,
+        };
+        let tries = self.visited.0.len();
+        self.complain(peer, format_args!("no further try after {tries}: {limit}"));
+    }
+
+    /// Writes a line to the log of the request.
+    #[cold]
+    fn complain(&self, peer: &ngx_peer_connection_t, message: std::fmt::Arguments<'_>) {
+        let name = &self.entry.settings.name;
+        // SAFETY: nginx has set it to the log of the client's connection.
+        unsafe {
+            log::write_to(peer.log, NGX_LOG_ERR, format_args!("cluster \"{name}\": {message}"));
+        }
+    }
+}
+
+/// How many tries a request to the cluster has.
+fn most_tries(entry: &Entry) -> ngx_uint_t {
+    entry.settings.limits.tries.map_or(ngx_uint_t::MAX / 2, |tries| tries as ngx_uint_t)
+}
+
+/// What the request is to stick to.
+///
+/// # Safety
+/// `peer` is one that nginx wants a server for.
+#[cfg(ngx_upstream_sid)]
+unsafe fn hint<'a>(peer: &ngx_peer_connection_t) -> Option<&'a [u8]> {
+    // SAFETY: null, or a string that is valid during the call.
+    let hint = unsafe { peer.hint.as_ref().map(|hint| crate::nginx::conf::bytes(*hint)) };
+    hint.filter(|hint| !hint.is_empty())
+}
+
+/// # Safety
+/// None is needed here.
+#[cfg(not(ngx_upstream_sid))]
+unsafe fn hint<'a>(_peer: &ngx_peer_connection_t) -> Option<&'a [u8]> {
+    None
+}
+
+/// Logs that failed requests put a server out of use.
+pub fn report_ejection(cluster: &str, server: &str, ejected: Ejected) {
+    log::write(
+        NGX_LOG_WARN,
+        format_args!(
+            "cluster \"{cluster}\", server \"{server}\": out of use for {}, failed requests: {}",
+            Time::milliseconds(ejected.milliseconds),
+            ejected.failures,
+        ),
+    );
 }
 
 /// The request is over: nginx's cleanup of its pool.

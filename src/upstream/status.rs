@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::configuration::Configuration;
 use super::worker::ALIVE;
-use crate::logic::status::{Checked, Cluster, Server, State, Status};
+use crate::logic::status::{Checked, Cluster, Level, Server, State, Status, Worker};
 use crate::nginx::process;
 use crate::shm;
 use crate::shm::generation::Peer;
@@ -35,23 +35,24 @@ fn is_alive(seen: u64, now: u64) -> bool {
 
 /// The workers by number. One that was replaced after its death has a slot of its own: the live one
 /// counts.
-fn workers(root: &Root, now: u64) -> Vec<(u32, bool)> {
-    let mut workers = BTreeMap::new();
+fn workers(root: &Root, now: u64) -> Vec<Worker> {
+    let mut workers: BTreeMap<u32, Worker> = BTreeMap::new();
     for slot in root.workers() {
-        let alive = slot.is_taken() && is_alive(slot.seen(), now);
-        *workers.entry(slot.number()).or_default() |= alive;
+        let (number, version) = (slot.number(), slot.configuration().saturating_sub(1));
+        let is_alive = slot.is_taken() && is_alive(slot.seen(), now);
+        let found = workers.entry(number).or_insert(Worker { number, is_alive, version });
+        found.is_alive |= is_alive;
     }
-    workers.into_iter().collect()
+    workers.into_values().collect()
 }
 
 /// `None`: a cluster of a configuration that is not in use yet.
 fn cluster(cluster: &shm::cluster::Cluster) -> Option<Cluster> {
     let mut guard = cluster.lock();
-    let all_failed = cluster.all_failed();
     let generation = guard.generation()?;
     let mut server = |peer: &Peer| {
         let record = peer.server.record();
-        let state = State::of(record.health, all_failed);
+        let state = State::of(record.health, peer.server.is_kept());
         let checked = !peer.down && peer.server.is_checked() && state != State::Unchecked;
         let message = peer.server.message(&mut guard);
         Server {
@@ -69,7 +70,11 @@ fn cluster(cluster: &shm::cluster::Cluster) -> Option<Cluster> {
     };
     let levels = generation
         .levels()
-        .map(|range| generation.peers()[range].iter().map(&mut server).collect())
+        .iter()
+        .map(|level| Level {
+            name: level.name().map(str::to_owned),
+            servers: generation.peers()[level.range()].iter().map(&mut server).collect(),
+        })
         .collect();
     Some(Cluster { name: cluster.name().to_owned(), levels })
 }

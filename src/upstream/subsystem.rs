@@ -14,10 +14,26 @@ pub trait Subsystem {
     /// `session` is one that nginx works on at the moment.
     unsafe fn connection_was_stale(session: *mut Self::Session) -> bool;
 
-    /// How the try ended that nginx takes for a success: it does so on the last permitted try,
-    /// whatever the server answered.
+    /// What the server said on a try that nginx takes for a success: it does so on the last permitted
+    /// try, whatever the server answered. `counts` says which statuses are failures of this cluster
+    /// besides those that nginx knows of.
     ///
     /// # Safety
     /// `session` is one that nginx works on at the moment.
-    unsafe fn outcome_of_answer(session: *mut Self::Session) -> Outcome;
+    unsafe fn answer(session: *mut Self::Session, counts: impl Fn(u16) -> bool) -> Answer;
+
+    /// Whether nginx would try another server after a failed try, if it were allowed to.
+    ///
+    /// # Safety
+    /// `session` is one that nginx works on at the moment.
+    unsafe fn may_be_retried(session: *mut Self::Session) -> bool;
+}
+
+/// What a server said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// How the try ended.
+    pub outcome: Outcome,
+    /// Whether it is one that nginx is told to try the next server after.
+    pub is_refused: bool,
 }

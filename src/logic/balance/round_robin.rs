@@ -4,6 +4,11 @@
 //! lua-resty-checkups has it in `round_robin.lua`: a failure halves the effective weight, and each
 //! pick gives one of it back.
 
+use super::slow_start::WHOLE;
+
+/// Current weights are in thousandths of a weight, as shares are: see [`pick`].
+pub const SCALE: i64 = WHOLE as i64;
+
 /// The place of one peer in the rotation.
 ///
 /// It lies in shared memory, hence the fixed layout.
@@ -65,21 +70,21 @@ impl Turn {
     }
 }
 
-/// Picks the next of `turns` among those that `eligible` admits, and moves the rotation on.
+/// Picks the next of `turns` among those that have a `share`, and moves the rotation on.
 ///
-/// Every eligible current weight rises by its effective weight, an effective weight below the
-/// weight recovers by one, the highest current weight wins (the first on a tie) and falls by the
-/// sum of all that rose. `None`, and nothing moved, where nobody is eligible.
-pub fn pick(turns: &mut [Turn], mut eligible: impl FnMut(usize) -> bool) -> Option<usize> {
+/// Every current weight of those rises by the effective weight times the share (in thousandths:
+/// [`WHOLE`] but for slow starts), an effective weight below the weight recovers by one, the highest
+/// current weight wins (the first on a tie) and falls by the sum of all that rose. `None`, and
+/// nothing moved, where nobody has a share.
+pub fn pick(turns: &mut [Turn], mut share: impl FnMut(usize) -> Option<u32>) -> Option<usize> {
     let mut best: Option<(usize, i64)> = None;
     let mut total = 0;
 
     for (index, turn) in turns.iter_mut().enumerate() {
-        if !eligible(index) {
-            continue;
-        }
-        turn.current += i64::from(turn.effective);
-        total += i64::from(turn.effective);
+        let Some(share) = share(index) else { continue };
+        let rise = i64::from(turn.effective) * i64::from(share);
+        turn.current += rise;
+        total += rise;
         if turn.effective < turn.weight {
             turn.effective += 1;
         }
@@ -99,7 +104,7 @@ mod tests {
 
     fn order(weights: &[u32], picks: usize) -> Vec<usize> {
         let mut turns: Vec<_> = weights.iter().map(|&weight| Turn::new(weight)).collect();
-        (0..picks).map(|_| pick(&mut turns, |_| true).unwrap()).collect()
+        (0..picks).map(|_| pick(&mut turns, |_| Some(WHOLE)).unwrap()).collect()
     }
 
     fn letters(names: &str, order: &[usize]) -> String {
@@ -118,8 +123,8 @@ mod tests {
     fn nobody_eligible_moves_nothing() {
         let mut turns = vec![Turn::new(3), Turn::new(2)];
         let before = turns.clone();
-        assert_eq!(pick(&mut turns, |_| false), None);
-        assert_eq!(pick(&mut [], |_| true), None);
+        assert_eq!(pick(&mut turns, |_| None), None);
+        assert_eq!(pick(&mut [], |_| Some(WHOLE)), None);
         assert_eq!(turns, before);
     }
 
@@ -134,7 +139,7 @@ mod tests {
         assert_eq!(seen, [3, 2, 1, 1]);
         let mut turns = [turn];
         for expected in [2, 3, 4, 5, 5] {
-            pick(&mut turns, |_| true);
+            pick(&mut turns, |_| Some(WHOLE));
             assert_eq!(turns[0].effective, expected);
         }
     }
@@ -147,6 +152,14 @@ mod tests {
             counts[index] += 1;
         }
         assert_eq!(counts, [28, 12, 4, 40, 16]);
+    }
+
+    #[test]
+    fn shares_are_those_of_slow_starts() {
+        let mut turns = vec![Turn::new(2), Turn::new(1)];
+        let share = |index| Some(if index == 0 { 250 } else { WHOLE });
+        let picked: Vec<_> = (0..6).map(|_| pick(&mut turns, share).unwrap()).collect();
+        assert_eq!(picked, [1, 0, 1, 1, 0, 1]);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use super::round_robin::SCALE;
+
 /// The most steps (length x distinct weights) that may be spent on one sequence: about a
 /// millisecond.
 pub const MOST_STEPS: u64 = 1 << 20;
@@ -89,8 +91,8 @@ impl Group {
     }
 }
 
-/// The current weights of the classic algorithm after `picks` picks of a round, given to `set` peer
-/// by peer. `order` is that of the weights.
+/// The current weights of the classic algorithm after `picks` picks of a round, in thousandths, given
+/// to `set` peer by peer. `order` is that of the weights.
 pub fn current_weights(
     weights: &[u32],
     order: &[u16],
@@ -103,20 +105,20 @@ pub fn current_weights(
     }
     let sum: i64 = weights.iter().map(|&weight| i64::from(weight)).sum();
     for (index, (&weight, &times)) in weights.iter().zip(&picked).enumerate() {
-        set(index, i64::from(weight) * picks as i64 - sum * times);
+        set(index, (i64::from(weight) * picks as i64 - sum * times) * SCALE);
     }
 }
 
 /// The most steps (length x peers) that [`locate`] may take.
 const MOST_LOCATE_STEPS: usize = 1 << 15;
 
-/// After how many picks of a round the classic algorithm has the current weights `current`, or those
-/// nearest to them, and whether they are the same. `None` where it would take too long to find out.
+/// After how many picks of a round the classic algorithm has the current weights `current`, in
+/// thousandths, or those nearest to them, and whether they are the same. `None` where it would take too long to find out.
 pub fn locate(weights: &[u32], order: &[u16], current: &[i64]) -> Option<(usize, bool)> {
     if order.len().checked_mul(weights.len())? > MOST_LOCATE_STEPS {
         return None;
     }
-    let sum: i64 = weights.iter().map(|&weight| i64::from(weight)).sum();
+    let sum: i64 = weights.iter().map(|&weight| i64::from(weight) * SCALE).sum();
     // By how much each peer is ahead of the place that is looked at.
     let mut ahead = current.to_vec();
     let mut best: Option<(usize, u64)> = None;
@@ -126,7 +128,7 @@ pub fn locate(weights: &[u32], order: &[u16], current: &[i64]) -> Option<(usize,
             best = Some((picks, distance));
         }
         for (difference, &weight) in ahead.iter_mut().zip(weights) {
-            *difference -= i64::from(weight);
+            *difference -= i64::from(weight) * SCALE;
         }
         ahead[usize::from(next)] += sum;
     }
@@ -172,6 +174,7 @@ fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::logic::balance::round_robin::{pick, Turn};
+    use crate::logic::balance::slow_start::WHOLE;
     use proptest::prelude::*;
 
     fn sequence(weights: &[u32]) -> Vec<u16> {
@@ -182,7 +185,7 @@ mod tests {
 
     fn classic(weights: &[u32], picks: usize) -> (Vec<u16>, Vec<Turn>) {
         let mut turns: Vec<_> = weights.iter().map(|&weight| Turn::new(weight)).collect();
-        let order = (0..picks).map(|_| pick(&mut turns, |_| true).unwrap() as u16).collect();
+        let order = (0..picks).map(|_| pick(&mut turns, |_| Some(WHOLE)).unwrap() as u16).collect();
         (order, turns)
     }
 
@@ -213,8 +216,8 @@ mod tests {
         let weights = [5, 1, 1];
         let order = sequence(&weights);
         assert_eq!(locate(&weights, &order, &[0, 0, 0]), Some((0, true)));
-        assert_eq!(locate(&weights, &order, &[-2, 1, 1]), Some((1, true)));
-        assert_eq!(locate(&weights, &order, &[-3, 2, 1]), Some((1, false)));
+        assert_eq!(locate(&weights, &order, &[-2000, 1000, 1000]), Some((1, true)));
+        assert_eq!(locate(&weights, &order, &[-2100, 1100, 1000]), Some((1, false)));
         assert_eq!(locate(&[1; 200], &[0; 200], &[0; 200]), None);
     }
 
@@ -250,7 +253,7 @@ mod tests {
             let current: Vec<_> = turns.iter().map(Turn::current).collect();
             prop_assert_eq!(locate(&weights, &order, &current), Some((picks, true)));
             for _ in 0..order.len() {
-                prop_assert_eq!(pick(&mut turns, |_| true), pick(&mut positioned, |_| true));
+                prop_assert_eq!(pick(&mut turns, |_| Some(WHOLE)), pick(&mut positioned, |_| Some(WHOLE)));
             }
         }
     }

@@ -1,15 +1,23 @@
 //! The zone as its users see it, on the heap.
 
-use super::cluster::{Cluster, Ejected, Outcome, Selected, Tried};
-use super::generation::PeerPlan;
-use super::heap::Heap;
-use super::lock;
-use super::server::Server;
-use super::worker::Slot;
-use super::zone::Root;
-use super::Full;
+mod select;
+mod verdict;
+
+use std::cell::Cell;
+
+use crate::logic::balance::ring::{self, Member, Ring};
 use crate::logic::health::{Health, Thresholds};
 use crate::logic::status::State;
+use crate::shm::cluster::{Cluster, Ejected, Outcome};
+use crate::shm::generation::{Generation, LevelPlan, PeerPlan, Plan};
+use crate::shm::heap::Heap;
+use crate::shm::lock;
+use crate::shm::select::{Levels, Request, Selected};
+use crate::shm::server::Server;
+use crate::shm::verdict::Kept;
+use crate::shm::worker::Slot;
+use crate::shm::zone::Root;
+use crate::shm::Full;
 use proptest::prelude::*;
 
 const ONCE: Thresholds = Thresholds { fails: 1, passes: 1 };
@@ -22,8 +30,21 @@ fn peer(name: &str, weight: u32) -> PeerPlan<'_> {
         max_fails: 1,
         fail_timeout: 10_000,
         max_conns: 0,
+        slow_start: 0,
         down: false,
+        drain: false,
         checked: true,
+        ring: ring::base(name.as_bytes()),
+        sticky: name.as_bytes(),
+    }
+}
+
+/// Round robin over these levels.
+fn plan<'a>(levels: &[Vec<PeerPlan<'a>>]) -> Plan<'a> {
+    let levels = levels.iter().cloned();
+    Plan {
+        levels: levels.map(|peers| LevelPlan { peers, ..Default::default() }).collect(),
+        ..Default::default()
     }
 }
 
@@ -41,17 +62,85 @@ struct Zone {
     slot: &'static Slot,
 }
 
-/// The servers that a request went to.
+/// A request of a test.
 #[derive(Default)]
-struct Seen(Vec<(usize, String)>);
+struct Asks {
+    /// The servers that it went to, each with its level and when.
+    tried: Vec<(usize, String, u64)>,
+    order: Option<Vec<u16>>,
+    key: Option<String>,
+    sticks_to: Option<String>,
+    now: u64,
+    seed: Cell<u64>,
+}
 
-impl Tried for Seen {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
+impl Asks {
+    fn at(now: u64) -> Self {
+        Self { now, ..Self::default() }
     }
 
-    fn contains(&self, level: usize, server: &Server) -> bool {
-        self.0.contains(&(level, server.name().to_owned()))
+    fn of_key(key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..Self::default() }
+    }
+
+    fn went_to(&mut self, selected: &Selected) {
+        self.tried.push((selected.level(), selected.server.name().to_owned(), self.now));
+    }
+}
+
+impl Request for Asks {
+    fn is_plain(&self) -> bool {
+        self.is_first() && self.order.is_none() && self.sticks_to.is_none()
+    }
+
+    fn is_first(&self) -> bool {
+        self.tried.is_empty()
+    }
+
+    fn levels(&self, _generation: &Generation) -> Option<Levels> {
+        self.order.as_ref().map(|order| order.iter().copied().collect())
+    }
+
+    fn has_tried(&self, level: usize, server: &Server) -> bool {
+        self.tried.iter().any(|(at, name, _)| *at == level && name == server.name())
+    }
+
+    fn spent(&self, level: usize) -> (u32, u64) {
+        let mut tries = self.tried.iter().filter(|(at, ..)| *at == level).map(|(.., when)| *when);
+        let since = tries.next();
+        (since.map_or(0, |_| 1 + tries.count() as u32), since.unwrap_or(0))
+    }
+
+    fn sticks_to(&self) -> Option<&[u8]> {
+        self.sticks_to.as_deref().map(str::as_bytes)
+    }
+
+    fn key(&self) -> Option<u32> {
+        self.key.as_ref().map(|key| ring::key(key.as_bytes()))
+    }
+
+    fn with_ring<T>(
+        &self,
+        generation: &Generation,
+        level: usize,
+        walk: impl FnOnce(&Ring) -> T,
+    ) -> T {
+        let peers = &generation.peers()[generation.levels()[level].range()];
+        let members: Vec<_> =
+            peers.iter().map(|peer| Member { base: peer.ring, weight: peer.weight }).collect();
+        walk(&Ring::new(&members))
+    }
+
+    /// An LCG, the upper half of it.
+    fn random(&self) -> u64 {
+        let next =
+            self.seed.get().wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.seed.set(next);
+        next >> 33
+    }
+
+    fn now(&self) -> u64 {
+        self.now
     }
 }
 
@@ -71,13 +160,13 @@ impl std::ops::Deref for Used {
 }
 
 impl Used {
-    fn select(&self, tried: &Seen, now: u64, most: usize) -> Option<Selected> {
+    fn select(&self, asks: &Asks) -> Option<Selected> {
         let visit = self.root.visit(self.slot);
-        self.cluster.select(self.slot, &visit, tried, || now, most)
+        self.cluster.select(self.slot, &visit, asks)
     }
 
     fn pick(&self, now: u64) -> Option<Selected> {
-        self.select(&Seen::default(), now, usize::MAX)
+        self.select(&Asks::at(now))
     }
 
     fn release(&self, selected: &Selected, outcome: Outcome, now: u64) -> Option<Ejected> {
@@ -102,8 +191,12 @@ impl Zone {
     }
 
     fn with(levels: &[Vec<PeerPlan<'_>>]) -> (Self, Used) {
+        Self::of(&plan(levels))
+    }
+
+    fn of(plan: &Plan<'_>) -> (Self, Used) {
         let zone = Self::new();
-        zone.configure(&[("api", levels)]);
+        zone.configure_plans(&[("api", plan)]);
         let used = zone.used("api");
         (zone, used)
     }
@@ -123,7 +216,17 @@ impl Zone {
         cluster: &Cluster,
         name: &str,
         failure: Option<&str>,
-    ) -> super::cluster::Observation {
+    ) -> crate::shm::cluster::Observation {
+        self.check_at(cluster, name, failure, 0)
+    }
+
+    fn check_at(
+        &self,
+        cluster: &Cluster,
+        name: &str,
+        failure: Option<&str>,
+        now: u64,
+    ) -> crate::shm::cluster::Observation {
         let server = cluster
             .lock()
             .generation()
@@ -133,8 +236,8 @@ impl Zone {
             .find(|peer| peer.server.name() == name)
             .unwrap()
             .server;
-        let observation = cluster.observe(server, failure, ONCE, 0, 5);
-        if observation.server.is_some() {
+        let observation = cluster.observe(server, failure, ONCE, now, 5);
+        if observation.changes_use() {
             self.root.refresh(&self.heap, cluster).unwrap();
         }
         observation
@@ -146,8 +249,14 @@ impl Zone {
     }
 
     fn configure(&self, clusters: &[(&str, &[Vec<PeerPlan<'_>>])]) {
-        for (name, levels) in clusters {
-            self.root.prepare(&self.heap, name, levels, None).unwrap();
+        let plans: Vec<_> = clusters.iter().map(|(name, levels)| (*name, plan(levels))).collect();
+        let plans: Vec<_> = plans.iter().map(|(name, plan)| (*name, plan)).collect();
+        self.configure_plans(&plans);
+    }
+
+    fn configure_plans(&self, clusters: &[(&str, &Plan<'_>)]) {
+        for (name, plan) in clusters {
+            self.root.prepare(&self.heap, name, plan, None).unwrap();
         }
         self.root.commit(&self.heap);
     }
@@ -163,16 +272,20 @@ fn names(cluster: Used, picks: usize) -> String {
         .collect()
 }
 
-/// The servers that a request goes to where all fail, without marking any.
+/// The servers that a request goes to where all fail, without marking any; `+`: there are more.
 fn tries(cluster: Used) -> String {
-    let mut tried = Seen::default();
+    tries_of(cluster, Asks::default())
+}
+
+fn tries_of(cluster: Used, mut asks: Asks) -> String {
     let mut names = String::new();
-    while let Some(selected) = cluster.select(&tried, 0, usize::MAX) {
-        names += &format!("{}{} ", selected.server.name(), selected.choices);
-        tried.0.push((selected.level(), selected.server.name().to_owned()));
+    while let Some(selected) = cluster.select(&asks) {
+        let more = if selected.others.is_some() { "+" } else { "" };
+        names += &format!("{}{more} ", selected.server.name());
+        asks.went_to(&selected);
         cluster.release(&selected, Outcome::Unknown, 0);
     }
-    names
+    names.trim_end().to_owned()
 }
 
 #[test]
@@ -187,15 +300,14 @@ fn levels_are_tried_in_order_and_choices_counted() {
         vec![peer("A", 1), peer("B", 1)],
         vec![peer("C", 1), peer("A", 1), PeerPlan { down: true, ..peer("D", 1) }],
     ]);
-    assert_eq!(tries(cluster), "A4 B3 C2 A1 ");
-    assert_eq!(cluster.select(&Seen(vec![(7, String::new())]), 0, 2).unwrap().choices, 2);
+    assert_eq!(tries(cluster), "A+ B+ C+ A");
 }
 
 #[test]
 fn equal_addresses_share_the_record_and_are_tried_once() {
     let (zone, cluster) = Zone::with(&[vec![peer("A", 2), peer("B", 1), peer("A", 1)]]);
     assert_eq!(names(cluster, 4), "ABAA");
-    assert_eq!(tries(cluster), "A2 B1 ");
+    assert_eq!(tries(cluster), "A+ B");
     zone.check(&cluster, "A", Some("status 500"));
     assert_eq!(names(cluster, 3), "BBB");
 }
@@ -248,14 +360,15 @@ fn checks_take_out_and_bring_back() {
     assert_eq!(zone.check(&cluster, "A", None).server, Some((State::Unchecked, State::Ok)));
     assert_eq!(zone.check(&cluster, "A", None).server, None);
     let failed = zone.check(&cluster, "A", Some("status 503"));
-    assert_eq!((failed.server, failed.all_failed), (Some((State::Ok, State::Err)), None));
+    assert_eq!((failed.server, failed.kept), (Some((State::Ok, State::Err)), None));
     assert_eq!(names(cluster, 3), "BBB");
     let last = zone.check(&cluster, "B", Some("connection refused"));
     assert_eq!(last.server, Some((State::Unchecked, State::Unstable)));
-    assert_eq!(last.all_failed, Some(true));
+    assert_eq!(last.kept, Some(Kept::All));
     assert_eq!(names(cluster, 4).matches('A').count(), 2);
     let back = zone.check(&cluster, "B", None);
-    assert_eq!((back.server, back.all_failed), (Some((State::Unstable, State::Ok)), Some(false)));
+    let state = (State::Unstable, State::Ok);
+    assert_eq!((back.server, back.kept), (Some(state), Some(Kept::NotNeeded)));
     assert_eq!(names(cluster, 2), "BB");
 }
 
@@ -279,7 +392,7 @@ fn ejected_servers_return_when_the_checks_leave_no_other() {
     assert!(cluster.release(&a, Outcome::Failure, 0).is_some());
     let failed = zone.check(&cluster, "B", Some("x"));
     assert!(failed.reinstated);
-    assert_eq!(failed.all_failed, None);
+    assert_eq!(failed.kept, None);
     assert_eq!(names(cluster, 2), "AA");
 }
 
@@ -323,7 +436,7 @@ fn a_reload_goes_on_where_the_rotation_was() {
 fn a_reload_that_fails_changes_nothing() {
     let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
     let live = zone.heap.live();
-    let plan = [vec![peer("A", 1), peer("X", 1)], vec![peer("Y", 1)]];
+    let plan = plan(&[vec![peer("A", 1), peer("X", 1)], vec![peer("Y", 1)]]);
     zone.root.prepare(&zone.heap, "api", &plan, None).unwrap();
     zone.root.prepare(&zone.heap, "new", &plan, None).unwrap();
     assert_eq!(names(cluster, 2), "AB");
@@ -337,7 +450,7 @@ fn a_reload_that_fails_changes_nothing() {
 fn a_full_zone_refuses_and_leaves_nothing_behind() {
     let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
     let live = zone.heap.live();
-    let plan = [vec![peer("A", 1), peer("X", 1), peer("Y", 1), peer("Z", 1)]];
+    let plan = plan(&[vec![peer("A", 1), peer("X", 1), peer("Y", 1), peer("Z", 1)]]);
     for room in 0..6 {
         zone.heap.left.set(Some(room));
         let new = zone.root.prepare(&zone.heap, "new", &plan, None);
@@ -372,7 +485,7 @@ fn what_was_replaced_is_freed_when_nobody_visits() {
     let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
     let live = zone.heap.live();
     let visit = zone.root.visit(zone.slot);
-    zone.root.update(&zone.heap, &cluster, &[vec![peer("A", 1), peer("C", 1)]]).unwrap();
+    zone.root.update(&zone.heap, &cluster, &plan(&[vec![peer("A", 1), peer("C", 1)]])).unwrap();
     zone.root.sweep(&zone.heap);
     assert_eq!(zone.heap.live(), live + 3);
     drop(visit);
@@ -385,7 +498,7 @@ fn a_request_keeps_the_record_of_its_server() {
     let (zone, cluster) = Zone::with(&[vec![peer("A", 1)]]);
     let live = zone.heap.live();
     let held = cluster.pick(0).unwrap();
-    zone.root.update(&zone.heap, &cluster, &[vec![peer("B", 1)]]).unwrap();
+    zone.root.update(&zone.heap, &cluster, &plan(&[vec![peer("B", 1)]])).unwrap();
     assert_eq!(zone.heap.live(), live + 1);
     assert_eq!(held.server.name(), "A");
     assert_eq!(cluster.release(&held, Outcome::Failure, 1), None);
@@ -404,13 +517,13 @@ fn a_dead_worker_gives_back() {
         zone.root.claim_slot(child.id().into(), 1, 1, 1).unwrap()
     };
     let visit = zone.root.visit(dead);
-    let held = [cluster.cluster.select(dead, &visit, &Seen::default(), || 0, 9).unwrap(); 1];
+    let held = [cluster.cluster.select(dead, &visit, &Asks::default()).unwrap(); 1];
     std::mem::forget(visit);
     assert!(cluster.pick(0).is_some());
     assert!(cluster.pick(0).is_none());
     let live = zone.heap.live();
     zone.root.reap();
-    zone.root.update(&zone.heap, &cluster, &[vec![limited_again()]]).unwrap();
+    zone.root.update(&zone.heap, &cluster, &plan(&[vec![limited_again()]])).unwrap();
     assert_eq!(zone.heap.live(), live);
     assert_eq!(held[0].server.uses().connections(), 1);
     assert!(cluster.pick(0).is_some());
@@ -424,9 +537,9 @@ fn limited_again() -> PeerPlan<'static> {
 #[test]
 fn a_server_that_comes_back_during_a_reload_is_not_freed() {
     let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
-    let plan = [vec![peer("A", 1), peer("B", 1)]];
-    zone.root.prepare(&zone.heap, "api", &plan, None).unwrap();
-    zone.root.update(&zone.heap, &cluster, &[vec![peer("A", 1)]]).unwrap();
+    let both = plan(&[vec![peer("A", 1), peer("B", 1)]]);
+    zone.root.prepare(&zone.heap, "api", &both, None).unwrap();
+    zone.root.update(&zone.heap, &cluster, &plan(&[vec![peer("A", 1)]])).unwrap();
     zone.root.sweep(&zone.heap);
     zone.root.commit(&zone.heap);
     zone.root.sweep(&zone.heap);
@@ -442,14 +555,14 @@ fn update_many(rounds: u64) {
     let held = cluster.pick(0).unwrap();
     for round in 0..rounds {
         let name = format!("S{}", round % 7);
-        let plan = [vec![peer(&name, 1), peer("B", 2)], vec![peer(&name, 1)]];
-        zone.root.update(&zone.heap, &cluster, &plan).unwrap();
+        let levels = [vec![peer(&name, 1), peer("B", 2)], vec![peer(&name, 1)]];
+        zone.root.update(&zone.heap, &cluster, &plan(&levels)).unwrap();
         assert!(zone.heap.live() < live + 20);
         cluster.release(&cluster.pick(0).unwrap(), Outcome::Failure, round);
     }
     assert_eq!(held.server.name(), "A");
     cluster.release(&held, Outcome::Success, 0);
-    zone.root.update(&zone.heap, &cluster, &[vec![peer("A", 1)]]).unwrap();
+    zone.root.update(&zone.heap, &cluster, &plan(&[vec![peer("A", 1)]])).unwrap();
     assert_eq!(zone.heap.live(), live);
     assert_eq!(names(cluster, 1), "A");
 }
@@ -474,8 +587,9 @@ fn the_scan_takes_over_and_hands_back_in_the_same_order() {
     let mut order = String::new();
     for pick in 0..40 {
         // A request that tried another level's server is a reason for the scan, and no other.
-        let tried = Seen(if pick % 5 == 3 { vec![(9, "X".to_owned())] } else { vec![] });
-        let selected = cluster.select(&tried, 0, 9).unwrap();
+        let elsewhere = if pick % 5 == 3 { vec![(9, "X".to_owned(), 0)] } else { vec![] };
+        let asks = Asks { tried: elsewhere, ..Default::default() };
+        let selected = cluster.select(&asks).unwrap();
         order += selected.server.name();
         cluster.release(&selected, Outcome::Success, 0);
         assert!(!cluster.is_disturbed());
@@ -509,7 +623,7 @@ proptest! {
         requests in prop::collection::vec(0_usize..40, 1000),
     ) {
         let letters: Vec<String> = ('A'..).take(weights.len()).map(String::from).collect();
-        let plan = |round: usize| {
+        let levels = |round: usize| {
             let mut level: Vec<_> =
                 letters.iter().zip(&weights).map(|(name, &weight)| peer(name, weight)).collect();
             if round % 2 == 1 {
@@ -517,13 +631,13 @@ proptest! {
             }
             [level]
         };
-        let (zone, cluster) = Zone::with(&plan(0));
+        let (zone, cluster) = Zone::with(&levels(0));
         let mut counts = vec![0_u32; weights.len()];
         for (round, &requests) in requests.iter().enumerate() {
             for name in names(cluster, requests).bytes() {
                 counts[usize::from(name - b'A')] += 1;
             }
-            zone.root.update(&zone.heap, &cluster, &plan(round)).unwrap();
+            zone.root.update(&zone.heap, &cluster, &plan(&levels(round))).unwrap();
             if round % 10 == 9 {
                 zone.check(&cluster, "A", Some("x"));
                 zone.check(&cluster, "A", None);
@@ -545,7 +659,7 @@ fn another_zone_takes_over_what_is_known() {
     assert_eq!(names(cluster, 3), "AAB");
     old.check(&cluster, "C", Some("status 500"));
     let new = Zone::new();
-    new.root.prepare(&new.heap, "api", &levels, Some(old.root)).unwrap();
+    new.root.prepare(&new.heap, "api", &plan(&levels), Some(old.root)).unwrap();
     new.root.commit(&new.heap);
     let carried = new.used("api");
     let c = carried.lock().generation().unwrap().peers()[2].server;
@@ -579,7 +693,7 @@ fn all_are_used_where_all_have_failed_whatever_requests_said() {
     assert!(cluster.release(&a, Outcome::Failure, 0).is_some());
     zone.check(&cluster, "A", Some("x"));
     let last = zone.check(&cluster, "B", Some("x"));
-    assert_eq!(last.all_failed, Some(true));
+    assert_eq!(last.kept, Some(Kept::All));
     assert_eq!(names(cluster, 2).matches('A').count(), 1);
     let any = cluster.pick(0).unwrap();
     assert_eq!(cluster.release(&any, Outcome::Failure, 0), None);

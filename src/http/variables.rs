@@ -1,0 +1,166 @@
+//! The variables.
+
+use std::ffi::c_char;
+use std::fmt::{self, Write};
+
+use ngx::ffi::{
+    ngx_http_add_variable, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t, ngx_str_t,
+    ngx_uint_t, NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_HTTP_VAR_PREFIX, NGX_LOG_ERR, NGX_OK,
+};
+
+use super::balancer::{wish, Http};
+use super::module::Module;
+use crate::nginx::conf::{self, Conf};
+use crate::nginx::guard::guard;
+use crate::nginx::{log, pool};
+use crate::upstream::peer::{select_once, Entered, Tries};
+
+/// How the name of a variable begins that selects a server.
+const SELECT: &str = "checkups_select_";
+
+/// Writes what a variable shows of one try.
+type Show = fn(&Entered<'_>, &mut String) -> fmt::Result;
+
+/// The variables with one value a try. nginx hands the index of one to its handler.
+const OF_TRIES: [(&str, Show); 4] = [
+    ("checkups_cluster", |entered, out| out.write_str(entered.cluster)),
+    ("checkups_level", |entered, out| match entered.level {
+        Some((Some(name), _)) => out.write_str(name),
+        Some((None, number)) => write!(out, "{number}"),
+        None => out.write_str("-"),
+    }),
+    ("checkups_server", |entered, out| out.write_str(entered.server.unwrap_or("-"))),
+    ("checkups_tries", |entered, out| write!(out, "{}", entered.number)),
+];
+
+/// Adds the variables, before the configuration is read.
+pub(super) fn add(cf: &mut Conf) -> Result<(), ()> {
+    for (index, (name, _)) in OF_TRIES.iter().enumerate() {
+        add_one(cf, name, NGX_HTTP_VAR_NOCACHEABLE, of_tries, index)?;
+    }
+    add_one(cf, SELECT, NGX_HTTP_VAR_PREFIX, select, 0)
+}
+
+type Handler = unsafe extern "C" fn(
+    *mut ngx_http_request_t,
+    *mut ngx_http_variable_value_t,
+    usize,
+) -> ngx_int_t;
+
+fn add_one(cf: &mut Conf, name: &str, flags: u32, handler: Handler, data: usize) -> Result<(), ()> {
+    let mut name: ngx_str_t = conf::string(name.as_bytes());
+    // SAFETY: the configuration is about to be read; nginx copies the name.
+    unsafe {
+        let variable = ngx_http_add_variable(cf.as_ptr(), &mut name, flags as ngx_uint_t);
+        let variable = variable.as_mut().ok_or(())?;
+        variable.get_handler = Some(handler);
+        variable.data = data;
+    }
+    Ok(())
+}
+
+/// A variable with one value a try, separated as in nginx's `$upstream_addr`.
+unsafe extern "C" fn of_tries(
+    request: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    index: usize,
+) -> ngx_int_t {
+    guard(NGX_ERROR as ngx_int_t, || {
+        let mut text = String::new();
+        let Some((_, show)) = OF_TRIES.get(index) else { return NGX_ERROR as ngx_int_t };
+        // SAFETY: nginx calls it with a request that it works on.
+        unsafe {
+            Tries::<Http>::of_session(request, (*request).pool, |tries| {
+                for (number, entered) in tries.enumerate() {
+                    if !text.is_empty() {
+                        text.push_str(if number == 0 { " : " } else { ", " });
+                    }
+                    // Writing to a String does not fail.
+                    let _ = show(&entered, &mut text);
+                }
+            });
+            set(request, value, Some(&text).filter(|text| !text.is_empty()))
+        }
+    })
+}
+
+/// `$checkups_select_NAME`: selects a server of the cluster NAME.
+unsafe extern "C" fn select(
+    request: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    data: usize,
+) -> ngx_int_t {
+    guard(NGX_ERROR as ngx_int_t, || {
+        // SAFETY: nginx calls it with a request that it works on, and for a prefix with the name of the
+        // variable.
+        let (inner, name) = unsafe { (&*request, conf::bytes(*(data as *const ngx_str_t))) };
+        let name = name.get(SELECT.len()..).unwrap_or_default();
+        let Some(main) = Module::main(inner) else { return NGX_ERROR as ngx_int_t };
+        let found = main.clusters.clusters().iter().position(|entry| is_named(entry.name(), name));
+        let selected = match found {
+            Some(index) => {
+                let entry = &main.clusters.clusters()[index];
+                // SAFETY: the wish is used during this call only.
+                let wish = unsafe { wish(request, main, index) };
+                let selected = select_once(entry, &wish, |server, _, _| server.to_owned());
+                if selected.is_none() {
+                    complain(inner, entry.name(), "no servers available");
+                }
+                selected
+            }
+            None => {
+                complain(inner, &String::from_utf8_lossy(name), "unknown cluster");
+                None
+            }
+        };
+        // SAFETY: likewise.
+        unsafe { set(request, value, selected.as_ref()) }
+    })
+}
+
+/// Whether a variable with this name is about this cluster. nginx takes names of variables in small
+/// letters, and there are only letters, digits and `_` in them: every other character is a `_`.
+fn is_named(cluster: &str, name: &[u8]) -> bool {
+    let as_variable = |byte: u8| match byte.to_ascii_lowercase() {
+        byte if byte.is_ascii_alphanumeric() => byte,
+        _ => b'_',
+    };
+    cluster.len() == name.len() && cluster.bytes().zip(name).all(|(a, &b)| as_variable(a) == b)
+}
+
+fn complain(request: &ngx_http_request_t, cluster: &str, message: &str) {
+    // SAFETY: a request has the log of its connection.
+    unsafe {
+        let log = (*request.connection).log;
+        log::write_to(log, NGX_LOG_ERR, format_args!("cluster \"{cluster}\": {message}"));
+    }
+}
+
+/// Sets the value of a variable; `None`: it has none.
+///
+/// # Safety
+/// Both are what nginx calls a handler with.
+unsafe fn set(
+    request: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    text: Option<&String>,
+) -> ngx_int_t {
+    // SAFETY: as the caller says; the copy lives as long as the request.
+    unsafe {
+        let value = &mut *value;
+        value.set_no_cacheable(0);
+        match text {
+            None => value.set_not_found(1),
+            Some(text) => {
+                let Some(copy) = pool::copy((*request).pool, text.as_bytes()) else {
+                    return NGX_ERROR as ngx_int_t;
+                };
+                value.data = copy.as_ptr().cast_mut().cast::<c_char>().cast();
+                value.set_len(copy.len() as u32);
+                value.set_valid(1);
+                value.set_not_found(0);
+            }
+        }
+    }
+    NGX_OK as ngx_int_t
+}

@@ -1,0 +1,578 @@
+//! The way from a request to a server.
+//!
+//! A request tries the levels in an order of its own, or in theirs. Within a level the method of the
+//! cluster picks.
+//!
+//! **Round robin** has two ways. As long as nothing is unusual, a worker takes the next turn of the
+//! rotation: one atomic addition, whatever the number of servers. While the level is disturbed - a
+//! server recovers from failures or is left alone for them, has not its whole share yet, is at its
+//! limit of connections, or the request has tried one already - the classic scan picks, under the
+//! lock of the cluster. It takes over at the place where the rotation is, and hands back there when
+//! all is as usual again.
+//!
+//! **A hash** walks along a ring, and **random two** draws from the order of the rotation; neither
+//! takes a lock. **Least connections** compares all servers, under the lock of the cluster: otherwise
+//! two workers would find the same server.
+
+use std::ptr;
+
+use smallvec::SmallVec;
+
+use super::cluster::{Cluster, Guard};
+use super::epoch::Visit;
+use super::fault;
+use super::generation::{Generation, Level, Peer};
+use super::rotation::{LevelRotation, Rotation};
+use super::server::Server;
+use super::worker::Slot;
+use crate::logic::balance::ring::Ring;
+use crate::logic::balance::round_robin::{self, Turn};
+use crate::logic::balance::{sequence, slow_start, Method};
+
+/// Numbers of levels, in the order in which they are tried.
+pub type Levels = SmallVec<[u16; 8]>;
+
+/// After so many misses on a ring it is made sure that there is a server to be found at all.
+const MISSES: usize = 64;
+
+/// How often a server is drawn before the rotation decides. As in nginx
+/// (ngx_http_upstream_get_random2_peer).
+const DRAWS: usize = 20;
+
+/// A request, by what matters for the selection of a server.
+pub trait Request {
+    /// Whether it is the first try of a request that wants nothing special: any level in their
+    /// order, any server.
+    fn is_plain(&self) -> bool;
+
+    /// Whether it is the first try of a request.
+    fn is_first(&self) -> bool;
+
+    /// The levels that it may go to, in this order; `None`: all, in their order.
+    fn levels(&self, generation: &Generation) -> Option<Levels>;
+
+    /// Whether it was at this server already, for the level of this number.
+    fn has_tried(&self, level: usize, server: &Server) -> bool;
+
+    /// How many tries it had in the level of this number, and when the first was, in monotonic
+    /// milliseconds.
+    fn spent(&self, level: usize) -> (u32, u64);
+
+    /// Which server it sticks to, by [`Peer::sticky`].
+    fn sticks_to(&self) -> Option<&[u8]>;
+
+    /// The hash of its key; `None`: it has none.
+    fn key(&self) -> Option<u32>;
+
+    /// Gives the ring of a level to `walk`.
+    fn with_ring<T>(
+        &self,
+        generation: &Generation,
+        level: usize,
+        walk: impl FnOnce(&Ring) -> T,
+    ) -> T;
+
+    /// A random number.
+    fn random(&self) -> u64;
+
+    /// Monotonic milliseconds.
+    fn now(&self) -> u64;
+}
+
+/// A server that was selected for a try.
+#[derive(Clone, Copy)]
+pub struct Selected {
+    /// The server.
+    pub server: &'static Server,
+    /// For comparison only, once the visit is over: it may have been freed since.
+    generation: *const Generation,
+    peer: u32,
+    level: u32,
+    /// Which others could be selected for the next try.
+    pub others: Others,
+}
+
+/// Which servers could be selected for the next try, besides the one that was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// One of the same level.
+    pub here: bool,
+    /// One of a later level. It is looked at only where there is none of the same level, or where the
+    /// time of that may run out.
+    pub later: bool,
+    /// One of the same level, if that allowed more tries.
+    pub beyond: bool,
+}
+
+impl Others {
+    /// Whether there is any.
+    #[inline]
+    pub fn is_some(self) -> bool {
+        self.here || self.later
+    }
+}
+
+impl Selected {
+    /// The number of the level of the server, from 0 on.
+    #[inline]
+    pub fn level(&self) -> usize {
+        self.level as usize
+    }
+
+    /// What the configuration says of the level, for the visit in which the server was selected.
+    #[inline]
+    pub fn level_of<'a>(&self, _visit: &'a Visit<'_>) -> &'a Level {
+        // SAFETY: the generation is not freed during the visit.
+        let generation: &'a Generation = unsafe { &*self.generation };
+        &generation.levels()[self.level()]
+    }
+
+    /// What the configuration says of the server, for the visit in which it was selected.
+    pub fn peer_of<'a>(&self, _visit: &'a Visit<'_>) -> &'a Peer {
+        // SAFETY: likewise.
+        let generation: &'a Generation = unsafe { &*self.generation };
+        &generation.peers()[self.peer()]
+    }
+
+    /// The index of the peer in the generation that it was selected from.
+    pub(super) fn peer(&self) -> usize {
+        self.peer as usize
+    }
+
+    /// Whether it was selected from this generation.
+    pub(super) fn is_of(&self, generation: &Generation) -> bool {
+        ptr::eq(generation, self.generation)
+    }
+}
+
+impl Cluster {
+    /// Selects the next server for a request, within a visit of the worker. The caller gives what it
+    /// gets to [`release`](Self::release) in the end, and the record of the server is pinned until
+    /// the caller gives it to [`unpin`](Self::unpin) after that.
+    #[inline]
+    pub fn select(
+        &self,
+        slot: &Slot,
+        _visit: &Visit<'_>,
+        request: &impl Request,
+    ) -> Option<Selected> {
+        // SAFETY: null, or a rotation that is not freed during the visit.
+        let rotation: &'static Rotation = unsafe { self.current().as_ref() }?;
+        let selection = Selection { cluster: self, slot, request, rotation };
+        if rotation.generation().method() == Method::RoundRobin && request.is_plain() {
+            if let Some(selected) = selection.take_turn() {
+                return Some(selected);
+            }
+        }
+        selection.select()
+    }
+}
+
+/// One selection, from one rotation.
+struct Selection<'a, R: Request> {
+    cluster: &'a Cluster,
+    slot: &'a Slot,
+    request: &'a R,
+    rotation: &'static Rotation,
+}
+
+/// A level at its place in the order of the request.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    number: usize,
+    level: &'a Level,
+    turns: &'a LevelRotation,
+}
+
+impl<R: Request> Selection<'_, R> {
+    fn generation(&self) -> &'static Generation {
+        self.rotation.generation()
+    }
+
+    /// The usual way: the next turn in the first level that has servers.
+    #[inline]
+    fn take_turn(&self) -> Option<Selected> {
+        let levels = self.rotation.levels();
+        let (number, turns) = levels.iter().enumerate().find(|(_, turns)| turns.servers() > 0)?;
+        if turns.is_disturbed() {
+            return None;
+        }
+        let index = self.turn(turns)?;
+        let at = At { number, level: &self.generation().levels()[number], turns };
+        let beyond = turns.servers() > 1;
+        let here = beyond && at.level.tries != 1;
+        let later = (!here || at.level.tries_timeout != 0)
+            && levels[number + 1..].iter().any(|turns| turns.servers() > 0);
+        Some(self.selected(at, index, Others { here, later, beyond }))
+    }
+
+    /// Takes the next turn of a level that is not disturbed.
+    #[inline]
+    fn turn(&self, turns: &LevelRotation) -> Option<usize> {
+        let index = turns.turn();
+        fault::point("turn");
+        let peer = &self.generation().peers()[index];
+        let came = if peer.max_conns == 0 {
+            peer.server.begin(self.slot, 0)
+        } else {
+            self.begin_within(peer)
+        };
+        came.then_some(index)
+    }
+
+    #[cold]
+    fn begin_within(&self, peer: &Peer) -> bool {
+        let came = peer.server.begin(self.slot, peer.max_conns);
+        if peer.is_full() {
+            // Only the scan knows how many servers are left to choose from now.
+            self.cluster.lock().disturb();
+        }
+        came
+    }
+
+    fn selected(&self, at: At<'_>, index: usize, others: Others) -> Selected {
+        Selected {
+            server: self.generation().peers()[index].server,
+            generation: self.generation(),
+            peer: index as u32,
+            level: at.number as u32,
+            others,
+        }
+    }
+
+    /// Every other way.
+    #[inline(never)]
+    fn select(&self) -> Option<Selected> {
+        let order = self.request.levels(self.generation());
+        let count = order.as_ref().map_or(self.generation().levels().len(), Levels::len);
+        let numbers = (0..count).map(|place| match &order {
+            Some(order) => usize::from(order[place]),
+            None => place,
+        });
+        let now = self.request.now();
+        let levels: SmallVec<[At<'_>; 8]> = numbers
+            .filter_map(|number| {
+                let level = self.generation().levels().get(number)?;
+                Some(At { number, level, turns: &self.rotation.levels()[number] })
+            })
+            .filter(|at| self.is_allowed(at, 0, now))
+            .collect();
+
+        let stuck = self.request.sticks_to().and_then(|name| {
+            levels
+                .iter()
+                .enumerate()
+                .find_map(|(place, at)| Some((place, self.pick_sticky(at, name, now)?)))
+        });
+        let (place, index) = stuck.or_else(|| {
+            levels.iter().enumerate().find_map(|(place, at)| Some((place, self.pick(at, now)?)))
+        })?;
+        let at = levels[place];
+        let picked = self.generation().peers()[index].server;
+        let beyond = self.has_other(&at, picked, now);
+        let here = beyond && self.is_allowed(&at, 1, now);
+        let later = (!here || at.level.tries_timeout != 0)
+            && levels[place + 1..].iter().any(|at| self.has_any(at, now));
+        Some(self.selected(at, index, Others { here, later, beyond }))
+    }
+
+    /// Whether the request may try another server of the level, after `more` tries than it had.
+    fn is_allowed(&self, at: &At<'_>, more: u32, now: u64) -> bool {
+        let Level { tries, tries_timeout, .. } = *at.level;
+        if tries == 0 && tries_timeout == 0 {
+            return true;
+        }
+        let (spent, since) = self.request.spent(at.number);
+        (tries == 0 || spent + more < tries)
+            && (tries_timeout == 0 || spent == 0 || now.saturating_sub(since) < tries_timeout)
+    }
+
+    /// Whether the request may be sent to a peer of the level.
+    #[inline]
+    fn is_eligible(&self, at: &At<'_>, peer: &Peer, now: u64) -> bool {
+        !peer.drain && self.accepts(at, peer, now)
+    }
+
+    /// Whether a peer takes the request in, one perhaps that sticks to it.
+    #[inline]
+    fn accepts(&self, at: &At<'_>, peer: &Peer, now: u64) -> bool {
+        !peer.down
+            && peer.server.is_usable(now)
+            && !peer.is_full()
+            && !self.request.has_tried(at.number, peer.server)
+    }
+
+    fn has_any(&self, at: &At<'_>, now: u64) -> bool {
+        self.peers(at).iter().any(|peer| self.is_eligible(at, peer, now))
+    }
+
+    fn has_other(&self, at: &At<'_>, picked: &Server, now: u64) -> bool {
+        self.peers(at)
+            .iter()
+            .any(|peer| !ptr::eq(peer.server, picked) && self.is_eligible(at, peer, now))
+    }
+
+    fn peers(&self, at: &At<'_>) -> &'static [Peer] {
+        &self.generation().peers()[at.level.range()]
+    }
+
+    fn begin(&self, index: usize) -> bool {
+        let peer = &self.generation().peers()[index];
+        peer.server.begin(self.slot, peer.max_conns)
+    }
+
+    /// The server of the level that the request sticks to, by its index. One that is drained takes
+    /// such requests.
+    fn pick_sticky(&self, at: &At<'_>, name: &[u8], now: u64) -> Option<usize> {
+        let found = self
+            .peers(at)
+            .iter()
+            .position(|peer| peer.sticky() == name && self.accepts(at, peer, now))?;
+        let index = at.level.range().start + found;
+        self.begin(index).then_some(index)
+    }
+
+    /// The index of a peer of the level, by the method of the cluster, to which the request has come.
+    fn pick(&self, at: &At<'_>, now: u64) -> Option<usize> {
+        match self.generation().method() {
+            Method::RoundRobin => self.pick_in_turn(at, now),
+            Method::Hash => match self.request.key() {
+                Some(key) => self.pick_on_ring(at, key, now),
+                None => self.pick_in_turn(at, now),
+            },
+            Method::LeastConn => self.locked(now).pick_least_connections(at),
+            Method::RandomTwo => {
+                self.pick_at_random(at, now).or_else(|| self.pick_in_turn(at, now))
+            }
+        }
+    }
+
+    fn pick_in_turn(&self, at: &At<'_>, now: u64) -> Option<usize> {
+        if at.turns.servers() > 0 && !at.turns.is_disturbed() && self.request.is_first() {
+            if let Some(index) = self.turn(at.turns) {
+                return Some(index);
+            }
+        }
+        self.locked(now).scan(at)
+    }
+
+    fn pick_on_ring(&self, at: &At<'_>, key: u32, now: u64) -> Option<usize> {
+        let start = at.level.range().start;
+        let peers = self.peers(at);
+        if peers.len() < 2 {
+            return self.pick_in_turn(at, now);
+        }
+        self.request.with_ring(self.generation(), at.number, |ring| {
+            let mut misses = 0;
+            for member in ring.walk(key) {
+                let peer = &peers[member];
+                let index = start + member;
+                if peer.shares_points {
+                    let picked = self.locked(now).pick_sharing(at, peer.ring);
+                    if picked.is_some() {
+                        return picked;
+                    }
+                } else if self.is_eligible(at, peer, now) && self.begin(index) {
+                    return Some(index);
+                }
+                misses += 1;
+                if misses == MISSES && !self.has_any(at, now) {
+                    return None;
+                }
+            }
+            None
+        })
+    }
+
+    fn pick_at_random(&self, at: &At<'_>, now: u64) -> Option<usize> {
+        if at.turns.servers() < 2 {
+            return None;
+        }
+        let mut first: Option<usize> = None;
+        for _ in 0..DRAWS {
+            let index = self.draw(at)?;
+            let peer = &self.generation().peers()[index];
+            let share = peer.share(now);
+            let is_left_out = share < slow_start::WHOLE
+                && self.request.random() % u64::from(slow_start::WHOLE) >= u64::from(share);
+            if is_left_out || !self.is_eligible(at, peer, now) {
+                continue;
+            }
+            let Some(other) = first else {
+                first = Some(index);
+                continue;
+            };
+            let other_peer = &self.generation().peers()[other];
+            if ptr::eq(other_peer.server, peer.server) {
+                continue;
+            }
+            // As in nginx, the one that was drawn last on a tie.
+            let less = Load::of(other_peer, now).is_less_than(&Load::of(peer, now));
+            let index = if less { other } else { index };
+            return self.begin(index).then_some(index);
+        }
+        None
+    }
+
+    /// A peer of the level, drawn by weight.
+    fn draw(&self, at: &At<'_>) -> Option<usize> {
+        let random = self.request.random();
+        at.turns.draw(random).or_else(|| {
+            // There is no order where it would be too long.
+            let peers = self.peers(at);
+            let sum: u64 = peers.iter().map(|peer| u64::from(peer.weight)).sum();
+            let mut left = random % sum.max(1);
+            let index = peers.iter().position(|peer| {
+                let weight = u64::from(peer.weight);
+                let found = left < weight;
+                left = left.saturating_sub(weight);
+                found
+            })?;
+            Some(at.level.range().start + index)
+        })
+    }
+
+    fn locked(&self, now: u64) -> Locked<'_, R> {
+        Locked { guard: self.cluster.lock(), selection: self, now }
+    }
+}
+
+/// The connections of a server for its weight.
+struct Load {
+    connections: u64,
+    weight: u64,
+}
+
+impl Load {
+    fn of(peer: &Peer, now: u64) -> Self {
+        Self {
+            connections: u64::from(peer.server.uses().connections()),
+            weight: u64::from(peer.weight) * u64::from(peer.share(now)),
+        }
+    }
+
+    fn is_less_than(&self, other: &Self) -> bool {
+        u128::from(self.connections) * u128::from(other.weight)
+            < u128::from(other.connections) * u128::from(self.weight)
+    }
+}
+
+/// A selection that has the lock of the cluster. The rotation may have been replaced before it got
+/// the lock. That is no harm: the selection began before that, and what it uses is not freed during
+/// the visit.
+struct Locked<'a, R: Request> {
+    guard: Guard<'a>,
+    selection: &'a Selection<'a, R>,
+    now: u64,
+}
+
+impl<R: Request> Locked<'_, R> {
+    /// Takes a turn of the smooth order among the peers of the level that are `wanted`, as the
+    /// classic algorithm does. Returns its index, and how many could have been picked.
+    fn take_turn(&mut self, at: &At<'_>, wanted: impl Fn(usize) -> bool) -> Option<(usize, usize)> {
+        let selection = self.selection;
+        let peers = selection.peers(at);
+        // A worker that takes turns may take the last connection of the server that is picked here:
+        // then that one is full, and another is picked.
+        for _ in 0..=peers.len() {
+            let mut found = 0;
+            let turns = &mut selection.generation().turns(&mut self.guard)[at.level.range()];
+            let member = round_robin::pick(turns, |member| {
+                fault::point("scan");
+                let peer = &peers[member];
+                let eligible = wanted(member) && selection.is_eligible(at, peer, self.now);
+                found += usize::from(eligible);
+                eligible.then(|| peer.share(self.now))
+            })?;
+            let index = at.level.range().start + member;
+            if selection.begin(index) {
+                return Some((index, found));
+            }
+        }
+        None
+    }
+
+    /// The classic way to pick a server.
+    fn scan(&mut self, at: &At<'_>) -> Option<usize> {
+        let (rotation, turns) = (self.selection.rotation, at.turns);
+        self.guard.disturb_level(rotation, turns);
+        let recovering = self.turns(at).iter().any(Turn::is_recovering);
+        let slow = self.selection.peers(at).iter().any(|peer| peer.is_slow(self.now));
+        let (index, found) = self.take_turn(at, |_| true)?;
+        if found == turns.members() && !recovering && !slow {
+            let locate = || self.locate(at);
+            let agreed = turns.agree(index - turns.start(), locate);
+            turns.set_disturbed(!agreed || !self.is_calm(at));
+        } else {
+            turns.depart();
+        }
+        Some(index)
+    }
+
+    fn turns(&mut self, at: &At<'_>) -> &mut [Turn] {
+        &mut self.selection.generation().turns(&mut self.guard)[at.level.range()]
+    }
+
+    /// Where in the order the scan is.
+    fn locate(&mut self, at: &At<'_>) -> Option<(usize, bool)> {
+        let (members, weights, order) = at.turns.by_member(self.selection.generation());
+        let turns = self.turns(at);
+        let current: Vec<i64> =
+            members.iter().map(|&index| turns[usize::from(index)].current()).collect();
+        sequence::locate(&weights, &order, &current)
+    }
+
+    /// Whether nothing is unusual, as far as the rotation is concerned.
+    fn is_calm(&mut self, at: &At<'_>) -> bool {
+        let now = self.now;
+        let peers = self.selection.generation().peers();
+        !self.turns(at).iter().any(Turn::is_recovering)
+            && !self.selection.peers(at).iter().any(|peer| peer.is_slow(now))
+            && !peers
+                .iter()
+                .any(|peer| peer.is_in_use() && (peer.server.is_ejected(now) || peer.is_full()))
+    }
+
+    /// One of the peers that have the same points on the ring: the addresses of one name.
+    fn pick_sharing(&mut self, at: &At<'_>, ring: u32) -> Option<usize> {
+        let peers = self.selection.peers(at);
+        self.take_turn(at, |member| peers[member].ring == ring).map(|(index, _)| index)
+    }
+
+    /// The peer with the fewest connections for its weight; of several, the next in the smooth order.
+    fn pick_least_connections(&mut self, at: &At<'_>) -> Option<usize> {
+        let (selection, now) = (self.selection, self.now);
+        let peers = selection.peers(at);
+        let mut least: Option<Load> = None;
+        // Those with the least load are marked by how often a lesser one was found.
+        let mut found = 0_u32;
+        let mut marks: SmallVec<[u32; 64]> = SmallVec::from_elem(0, peers.len());
+        let mut ties = 0;
+        let mut last = 0;
+        for (member, peer) in peers.iter().enumerate() {
+            if !selection.is_eligible(at, peer, now) {
+                continue;
+            }
+            let load = Load::of(peer, now);
+            if least.as_ref().is_none_or(|least| load.is_less_than(least)) {
+                least = Some(load);
+                found += 1;
+                ties = 0;
+            } else if least.as_ref().is_some_and(|least| least.is_less_than(&load)) {
+                continue;
+            }
+            marks[member] = found;
+            ties += 1;
+            last = member;
+        }
+        if ties == 0 {
+            return None;
+        }
+        let index = at.level.range().start + last;
+        if ties == 1 && selection.begin(index) {
+            return Some(index);
+        }
+        let tied = |member: usize| marks[member] == found;
+        self.take_turn(at, tied).map(|(index, _)| index)
+    }
+}

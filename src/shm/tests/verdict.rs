@@ -1,0 +1,125 @@
+//! What is used by health: checks, failed requests, and what is kept nevertheless.
+
+use super::*;
+use crate::logic::settings::Protected;
+use crate::shm::cluster::Feedback;
+
+fn protected<'a>(protected: Protected, levels: &[Vec<PeerPlan<'a>>]) -> Plan<'a> {
+    Plan { protected, ..plan(levels) }
+}
+
+#[test]
+fn one_is_kept_by_its_last_success_then_by_failures_then_by_place() {
+    let levels = [vec![peer("A", 1), peer("B", 1)], vec![peer("C", 1)]];
+    let (zone, cluster) = Zone::of(&protected(Protected::One, &levels));
+    zone.check_at(&cluster, "C", None, 100);
+    zone.check_at(&cluster, "B", None, 200);
+    for name in ["A", "B", "C"] {
+        zone.check_at(&cluster, name, Some("x"), 300);
+    }
+    assert_eq!(names(cluster, 3), "BBB");
+    // It stays, however the others fail.
+    zone.check_at(&cluster, "B", Some("x"), 400);
+    zone.check_at(&cluster, "B", Some("x"), 500);
+    assert_eq!(names(cluster, 2), "BB");
+    let state = |name: &str| {
+        let guard = cluster.lock();
+        let generation = guard.generation().unwrap();
+        let peer = generation.peers().iter().find(|peer| peer.server.name() == name).unwrap();
+        State::of(peer.server.health(), peer.server.is_kept())
+    };
+    assert_eq!(["A", "B", "C"].map(state), [State::Err, State::Unstable, State::Err]);
+    let back = zone.check_at(&cluster, "C", None, 600);
+    assert_eq!((back.server, back.kept), (Some((State::Err, State::Ok)), Some(Kept::NotNeeded)));
+    assert_eq!(["A", "B", "C"].map(state), [State::Err, State::Err, State::Ok]);
+    assert_eq!(names(cluster, 2), "CC");
+}
+
+#[test]
+fn of_equals_the_first_with_the_fewest_failures_is_kept() {
+    let levels = [vec![peer("A", 1), peer("B", 1), peer("C", 1)]];
+    let (zone, cluster) = Zone::of(&protected(Protected::One, &levels));
+    for name in ["A", "A", "B", "C"] {
+        let kept = zone.check_at(&cluster, name, Some("x"), 300).kept;
+        assert_eq!(kept.is_some(), name == "C");
+    }
+    assert_eq!(names(cluster, 2), "BB");
+}
+
+#[test]
+fn another_is_kept_when_it_passes_a_check_or_the_one_is_gone() {
+    let levels = [vec![peer("A", 1), peer("B", 1)]];
+    let (zone, cluster) = Zone::of(&protected(Protected::One, &levels));
+    zone.check_at(&cluster, "A", Some("x"), 100);
+    zone.check_at(&cluster, "B", Some("x"), 100);
+    assert_eq!(names(cluster, 2), "AA");
+    let twice = Thresholds { fails: 1, passes: 2 };
+    let b = cluster.lock().generation().unwrap().peers()[1].server;
+    let passed = cluster.observe(b, None, twice, 200, 5);
+    assert_eq!(passed.server, Some((State::Err, State::Unstable)));
+    assert_eq!(passed.kept, Some(Kept::One(b)));
+    zone.root.refresh(&zone.heap, &cluster).unwrap();
+    assert_eq!(names(cluster, 2), "BB");
+    zone.configure_plans(&[("api", &protected(Protected::One, &[vec![peer("A", 1)]]))]);
+    assert_eq!(names(cluster, 2), "AA");
+}
+
+#[test]
+fn none_is_kept_where_the_operator_says_so() {
+    let levels = [vec![peer("A", 1)], vec![peer("B", 1)]];
+    let (zone, cluster) = Zone::of(&protected(Protected::Off, &levels));
+    zone.check(&cluster, "A", Some("x"));
+    assert_eq!(names(cluster, 2), "BB");
+    let last = zone.check(&cluster, "B", Some("x"));
+    assert_eq!((last.server, last.kept), (Some((State::Unchecked, State::Err)), Some(Kept::None)));
+    assert_eq!(names(cluster, 2), "--");
+    zone.check(&cluster, "B", None);
+    assert_eq!(names(cluster, 2), "BB");
+}
+
+#[test]
+fn drained_servers_are_not_among_all() {
+    let drained = PeerPlan { drain: true, ..peer("D", 1) };
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1), drained]]);
+    let last = zone.check(&cluster, "A", Some("x"));
+    assert_eq!(last.kept, Some(Kept::All));
+    assert_eq!(names(cluster, 2), "AA");
+}
+
+#[test]
+fn feedback_counts_and_clears() {
+    let twice = |name| PeerPlan { max_fails: 2, ..peer(name, 1) };
+    let (_zone, cluster) = Zone::with(&[vec![twice("A"), twice("B")]]);
+    let ejected = Ejected { failures: 2, milliseconds: 10_000 };
+    let said = |name, failed, now| cluster.feedback(name, failed, now);
+    assert_eq!(said("A", true, 1), Some(Feedback { available: true, ejected: None }));
+    assert_eq!(said("A", true, 2), Some(Feedback { available: false, ejected: Some(ejected) }));
+    assert_eq!(said("A", true, 3), Some(Feedback { available: false, ejected: None }));
+    assert_eq!(names(cluster, 2), "BB");
+    // The last one is never put out of use.
+    for now in 4..8 {
+        assert_eq!(said("B", true, now), Some(Feedback { available: true, ejected: None }));
+    }
+    assert_eq!(said("A", false, 9), Some(Feedback { available: true, ejected: None }));
+    assert_eq!(names(cluster, 4).matches('A').count(), 2);
+    assert_eq!(said("C", true, 10), None);
+}
+
+#[test]
+fn a_server_that_was_put_out_of_use_starts_slowly() {
+    let slow = PeerPlan { slow_start: 10_000, fail_timeout: 1000, ..peer("A", 1) };
+    let (_zone, cluster) = Zone::with(&[vec![slow, peer("B", 1)]]);
+    let a = cluster.pick(0).unwrap();
+    assert!(cluster.release(&a, Outcome::Failure, 5000).is_some());
+    let share = |now| {
+        let picks = (0..1100).filter(|_| {
+            let selected = cluster.pick(now).unwrap();
+            cluster.release(&selected, Outcome::Success, now);
+            selected.server.name() == "A"
+        });
+        picks.count()
+    };
+    assert_eq!(share(5999), 0);
+    assert!((99..=101).contains(&share(6000)));
+    assert!((548..=552).contains(&share(16_000)));
+}
