@@ -160,22 +160,35 @@ def compare(folder, count, distinct, ports, rounds, seconds):
     return median, ratio
 
 
-def instructions(folder, count, ports, requests=200):
-    """Instructions of one pick, callees included, by callgrind; one process, nothing fails."""
+# What is called for a request before its tries, and for each try.
+HOOKS = {"init": "balancer::init_peer", "get": "upstream::peer::get"}
+
+
+def instructions(folder, count, ports, method="round_robin", requests=200):
+    """Instructions of the hooks of one pick, callees included, by callgrind; one process, nothing fails.
+
+    The difference between two runs: what is made once, as a ring is, does not count.
+    """
+    few, many = (called(folder, count, ports, method, number) for number in (10, 10 + requests))
+    return {hook: (many[hook] - few[hook]) / requests for hook in HOOKS}
+
+
+def called(folder, count, ports, method, requests):
     port = free_port()
     nginx = Nginx(
         folder,
-        f"callgrind-{count}",
+        f"callgrind-{method.split()[0]}-{count}-{requests}",
         f"load_module {MODULE}; master_process off;",
-        f"checkups_zone checkups:64m; upstream u {{ checkups_cluster;\n{servers(count, ports, True)} }}\n"
+        f"checkups_zone checkups:64m; upstream u {{ checkups_cluster; checkups_balance {method};\n"
+        f"{servers(count, ports, True)} }}\n"
         f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://u; }} }}",
     )
     out = nginx.folder / "callgrind.out"
     prefix = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
     nginx.start(port, prefix)
-    for _ in range(requests):
+    for number in range(requests):
         with socket.create_connection(("127.0.0.1", port)) as sock:
-            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            sock.sendall(f"GET /{number} HTTP/1.0\r\n\r\n".encode())
             while sock.recv(4096):
                 pass
     nginx.stop()
@@ -183,13 +196,14 @@ def instructions(folder, count, ports, requests=200):
         ["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--tree=caller", str(out)],
         capture_output=True, text=True, check=True,
     ).stdout.splitlines()
-    # A function of this name is what nginx calls to pick a server.
-    calls = re.compile(r"^\s*([\d,]+) \(.*\*.*upstream::peer::get\b")
-    for line in lines:
-        found = calls.match(line)
-        if found:
-            return int(found[1].replace(",", "")) / requests
-    sys.exit("callgrind did not see a pick")
+    found = {}
+    for hook, name in HOOKS.items():
+        call = re.compile(rf"^\s*([\d,]+) \(.*\*.*{name}\b")
+        matches = [call.match(line) for line in lines]
+        if not any(matches):
+            sys.exit(f"callgrind did not see {name}")
+        found[hook] = max(int(match[1].replace(",", "")) for match in matches if match)
+    return found
 
 
 def version(*command):
@@ -242,9 +256,13 @@ def main():
                 )
                 print(lines[-1], flush=True)
         lines += ["", "Instructions of a pick (callgrind, one process, distinct addresses, weights 1 to 10, nothing "
-                  "failing), all that it calls included:", "", "| servers | instructions |", "|---|---|"]
-        for count in map(int, options.picks.split(",")):
-            lines.append(f"| {count} | {instructions(folder, count, ports):.0f} |")
+                  "failing), all that it calls included: what is done once a request (the key of a hash), and once "
+                  "a try:", "", "| method | servers | request | try |", "|---|---|---|---|"]
+        methods = [("round_robin", count) for count in options.picks.split(",")]
+        methods += [(method, "1000") for method in ("hash $request_uri", "random two", "least_conn")]
+        for method, count in methods:
+            figures = instructions(folder, int(count), ports, method)
+            lines.append(f"| {method} | {count} | {figures['init']:.0f} | {figures['get']:.0f} |")
             print(lines[-1], flush=True)
     finally:
         backend.stop()

@@ -146,6 +146,9 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
     let Some(main) = Module::main_conf_mut(unsafe { &*cf.as_ptr() }) else { return Err(()) };
     let built = read(upstream, own, directive, lines);
     let (settings, addresses) = built.map_err(|message| cf.refuse_at(position, message))?;
+    if let Some((balance, _, position)) = &own.balance {
+        check_ring(balance, &settings.levels).map_err(|message| cf.refuse_at(position, message))?;
+    }
     for server in &own.servers {
         if !addresses.iter().flatten().any(|address| server.addresses.contains(address)) {
             let message = format!(
@@ -166,7 +169,7 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
     }
     let expressions = Expressions {
         order: own.order.take().map(|(_, expression)| expression),
-        keys: own.balance.take().map_or(Vec::new(), |(_, keys)| keys),
+        keys: own.balance.take().map_or(Vec::new(), |(_, keys, _)| keys),
     };
     own.index.set(Some(main.clusters.add(Entry::new(settings, addresses, position.clone()))));
     main.expressions.push(expressions);
@@ -194,7 +197,7 @@ fn level_lines(
     }
     if blocks::has_servers(upstream) {
         let first = own.levels[0].position.clone();
-        return Err((first, blocks::MIXED.to_owned()));
+        return Err((first, format!("\"checkups_level\" directive: {}", blocks::MIXED)));
     }
     let lines = |level: &LevelConf| {
         let servers = match &level.servers {
@@ -277,6 +280,18 @@ type Addresses = Vec<Vec<Vec<u8>>>;
 /// points of 8 bytes in every worker.
 const MOST_ON_RING: u64 = 100_000;
 
+fn check_ring(balance: &Balance, levels: &[Level]) -> Result<(), String> {
+    let weight = |level: &Level| level.servers.iter().map(|server| u64::from(server.weight)).sum();
+    let most: u64 = levels.iter().map(weight).max().unwrap_or(0);
+    if balance.method() != Method::Hash || most <= MOST_ON_RING {
+        return Ok(());
+    }
+    Err(format!(
+        "\"checkups_balance\" directive: the weights of a level add up to {most}, with a hash they may \
+         to {MOST_ON_RING}"
+    ))
+}
+
 /// The settings of a block.
 fn read(
     upstream: &ngx_http_upstream_srv_conf_t,
@@ -292,7 +307,7 @@ fn read(
             format!("{error}; give the cluster another name than the upstream's: \"checkups_cluster NAME\"")
         })?,
     };
-    let balance = own.balance.as_ref().map_or(Balance::RoundRobin, |(balance, _)| balance.clone());
+    let balance = own.balance.as_ref().map_or(Balance::RoundRobin, |(balance, ..)| balance.clone());
 
     let (mut levels, mut addresses) = (Vec::new(), Vec::new());
     for LevelLines { name, limits, servers: lines } in lines {
@@ -308,12 +323,6 @@ fn read(
                 level.servers.push(settings(server, address, more)?);
                 level_addresses.push(bytes);
             }
-        }
-        let sum: u64 = level.servers.iter().map(|server| u64::from(server.weight)).sum();
-        if balance.method() == Method::Hash && sum > MOST_ON_RING {
-            return Err(format!(
-                "the weights of a level add up to {sum}, with a hash they may to {MOST_ON_RING}"
-            ));
         }
         levels.push(level);
         addresses.push(level_addresses);

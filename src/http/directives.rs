@@ -184,11 +184,17 @@ unsafe fn in_upstream(
     guard(super::module::FAILED, || {
         // SAFETY: nginx calls it with the configuration of the block, as the table asks.
         let (cf, own) = unsafe { (Conf::from_ptr(cf), &mut *conf.cast::<UpstreamConf>()) };
+        // The words are others once a block was read.
+        let name = String::from_utf8_lossy(cf.words()[0]).into_owned();
+        let position = cf.position();
         match body(cf, own) {
-            Ok(()) => conf::OK,
-            Err(Wrong::Because(reason)) => cf.refuse(reason),
-            Err(Wrong::Logged) => super::module::FAILED,
+            Ok(()) => return conf::OK,
+            Err(Wrong::Because(reason)) => {
+                cf.refuse_at(&position, format_args!("\"{name}\" directive: {reason}"));
+            }
+            Err(Wrong::Logged) => {}
         }
+        super::module::FAILED
     })
 }
 
@@ -276,7 +282,7 @@ unsafe extern "C" fn cmd_set_balance(
         let keys = balance.keys().into_iter().map(|key| Expression::compile(cf, key));
         let keys = keys.collect::<Result<Vec<_>, ()>>().map_err(|()| Wrong::Logged)?;
         needs_cluster(cf, own);
-        once(&mut own.balance, (balance, keys))
+        once(&mut own.balance, (balance, keys, cf.position()))
     };
     // SAFETY: as of nginx.
     unsafe { in_upstream(cf, conf, body) }

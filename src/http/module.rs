@@ -43,7 +43,7 @@ pub(super) struct UpstreamConf {
     /// `checkups_check`.
     pub check: Option<(Option<Check>, Position)>,
     /// `checkups_balance`, and the strings that make the key of a hash.
-    pub balance: Option<(Balance, Vec<Expression>)>,
+    pub balance: Option<(Balance, Vec<Expression>, Position)>,
     /// `checkups_order`.
     pub order: Option<(String, Expression)>,
     /// `checkups_fail_status`.

@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use ngx::ffi::{ngx_pnalloc, ngx_pool_t};
+use ngx::ffi::{ngx_palloc, ngx_pnalloc, ngx_pool_t};
 
 /// A copy of bytes. `None`: there is no memory.
 ///
@@ -26,6 +26,20 @@ pub unsafe fn copy_str<'a>(pool: *mut ngx_pool_t, text: &str) -> Option<&'a str>
     unsafe { copy(pool, text.as_bytes()).map(|bytes| std::str::from_utf8_unchecked(bytes)) }
 }
 
+/// Puts a value into the pool, where it is never dropped. `None`: there is no memory.
+///
+/// # Safety
+/// As of [`copy`].
+pub unsafe fn place<'a, T: Copy>(pool: *mut ngx_pool_t, value: T) -> Option<&'a T> {
+    const { assert!(align_of::<T>() <= align_of::<usize>()) };
+    // SAFETY: the pool is valid; ngx_palloc aligns for any word.
+    unsafe {
+        let memory = NonNull::new(ngx_palloc(pool, size_of::<T>()))?.cast::<T>();
+        memory.write(value);
+        Some(memory.as_ref())
+    }
+}
+
 /// A copy of bytes as a string of nginx that lies in the pool itself. `None`: there is no memory, or
 /// there are no bytes.
 ///
@@ -33,15 +47,14 @@ pub unsafe fn copy_str<'a>(pool: *mut ngx_pool_t, text: &str) -> Option<&'a str>
 /// As of [`copy`].
 #[cfg(ngx_upstream_sid)]
 pub unsafe fn copy_string(pool: *mut ngx_pool_t, bytes: &[u8]) -> Option<*mut ngx::ffi::ngx_str_t> {
-    use ngx::ffi::{ngx_palloc, ngx_str_t};
+    use ngx::ffi::ngx_str_t;
     if bytes.is_empty() {
         return None;
     }
-    // SAFETY: the pool is valid; ngx_palloc aligns for any type.
+    // SAFETY: as of the caller.
     unsafe {
         let copied = copy(pool, bytes)?;
-        let string = NonNull::new(ngx_palloc(pool, size_of::<ngx_str_t>()))?.cast::<ngx_str_t>();
-        string.write(super::conf::string(copied));
-        Some(string.as_ptr())
+        let string: &ngx_str_t = place(pool, super::conf::string(copied))?;
+        Some(std::ptr::from_ref(string).cast_mut())
     }
 }

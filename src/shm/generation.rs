@@ -123,6 +123,9 @@ impl Peer {
     /// Its share at `now`, in thousandths of the weight.
     #[inline]
     pub(super) fn share(&self, now: u64) -> u32 {
+        if self.slow_start == 0 {
+            return slow_start::WHOLE;
+        }
         slow_start::share(self.server.returned_at(), self.slow_start, now)
     }
 
@@ -155,6 +158,12 @@ impl Level {
             std::str::from_utf8_unchecked(bytes)
         };
         Some(name).filter(|name| !name.is_empty())
+    }
+
+    /// Whether it has neither a name nor limits.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.name_length == 0 && self.tries == 0 && self.tries_timeout == 0
     }
 
     /// Where its peers are among those of the generation.

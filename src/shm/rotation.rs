@@ -3,16 +3,16 @@
 
 use std::alloc::Layout;
 use std::collections::HashSet;
-use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::generation::{Generation, Peer};
+use super::generation::{Generation, Level, Peer};
 use super::retired::{Kind, Link};
 use super::verdict::Verdict;
 use super::{Full, Slab};
 use crate::logic::balance::sequence::{self, Place};
+use crate::logic::balance::Method;
 
 /// For how many rounds, and for how many picks at the least, the scan goes on where it keeps another
 /// order than the rotation although nothing is unusual any more.
@@ -45,6 +45,8 @@ pub struct LevelRotation {
     calm: AtomicU32,
     /// See [`Place::rest`].
     rest: AtomicU32,
+    /// See [`is_limited`](Self::is_limited).
+    limited: bool,
     /// Whether the classic scan picks, as something is not as usual.
     disturbed: AtomicBool,
     /// Whether the order no longer fits the health of the servers.
@@ -62,10 +64,12 @@ struct Members {
     servers: usize,
     /// How long the order is; 0: there is none.
     length: usize,
+    limited: bool,
 }
 
 impl Members {
-    fn of(generation: &Generation, range: Range<usize>, verdict: &Verdict) -> Self {
+    fn of(generation: &Generation, level: &Level, verdict: &Verdict) -> Self {
+        let range = level.range();
         let peers = &generation.peers()[range.clone()];
         let used = || peers.iter().enumerate().filter(|(_, peer)| verdict.uses(peer));
         let servers: HashSet<_> = used().map(|(_, peer)| ptr::from_ref(peer.server)).collect();
@@ -75,7 +79,17 @@ impl Members {
         // Where there is no sequence, or no room for it, the scan does as well, only slower.
         let all_fit = peers.len() <= sequence::MOST_PEERS;
         let length = sequence::length(&weights).filter(|_| all_fit).unwrap_or(0);
-        Self { start: range.start, indices, weights, servers: servers.len(), length }
+        Self {
+            start: range.start,
+            indices,
+            weights,
+            servers: servers.len(),
+            length,
+            limited: level.tries != 0
+                || level.tries_timeout != 0
+                || generation.method() != Method::RoundRobin
+                    && peers.iter().any(|peer| peer.max_conns != 0),
+        }
     }
 }
 
@@ -89,7 +103,7 @@ impl Rotation {
         let mut levels: Vec<Members> = generation
             .levels()
             .iter()
-            .map(|level| Members::of(generation, level.range(), &verdict))
+            .map(|level| Members::of(generation, level, &verdict))
             .collect();
         let allocated = Self::allocate(slab, &levels).or_else(|Full| {
             for level in &mut levels {
@@ -122,6 +136,7 @@ impl Rotation {
                     agreed: AtomicU32::new(0),
                     calm: AtomicU32::new(0),
                     rest: AtomicU32::new(0),
+                    limited: level.limited,
                     // A level of which nothing can be used needs no scan to find that out.
                     disturbed: AtomicBool::new(level.length == 0 && level.servers > 0),
                     outdated: AtomicBool::new(false),
@@ -253,6 +268,13 @@ impl LevelRotation {
     #[inline]
     pub(super) fn servers(&self) -> u32 {
         self.servers
+    }
+
+    /// Whether the level limits the tries of a request, or its servers may be full without that this
+    /// rotation is disturbed.
+    #[inline]
+    pub(super) fn is_limited(&self) -> bool {
+        self.limited
     }
 
     /// Whether the classic scan has to pick.

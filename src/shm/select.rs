@@ -94,21 +94,38 @@ pub struct Selected {
 
 /// Which servers could be selected for the next try, besides the one that was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Others {
-    /// One of the same level.
-    pub here: bool,
-    /// One of a later level. It is looked at only where there is none of the same level, or where the
-    /// time of that may run out.
-    pub later: bool,
-    /// One of the same level, if that allowed more tries.
-    pub beyond: bool,
-}
+pub struct Others(u8);
 
 impl Others {
+    const HERE: u8 = 1;
+    const LATER: u8 = 2;
+    const BEYOND: u8 = 4;
+
+    fn new(here: bool, later: bool, beyond: bool) -> Self {
+        let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+        Self(bit(here, Self::HERE) | bit(later, Self::LATER) | bit(beyond, Self::BEYOND))
+    }
+
     /// Whether there is any.
     #[inline]
     pub fn is_some(self) -> bool {
-        self.here || self.later
+        self.0 & (Self::HERE | Self::LATER) != 0
+    }
+
+    /// One of the same level.
+    pub fn here(self) -> bool {
+        self.0 & Self::HERE != 0
+    }
+
+    /// One of a later level. It is looked at only where there is none of the same level, or where the
+    /// time of that may run out.
+    pub fn later(self) -> bool {
+        self.0 & Self::LATER != 0
+    }
+
+    /// One of the same level, if that allowed more tries.
+    pub fn beyond(self) -> bool {
+        self.0 & Self::BEYOND != 0
     }
 }
 
@@ -149,7 +166,7 @@ impl Cluster {
     /// Selects the next server for a request, within a visit of the worker. The caller gives what it
     /// gets to [`release`](Self::release) in the end, and the record of the server is pinned until
     /// the caller gives it to [`unpin`](Self::unpin) after that.
-    #[inline]
+    #[inline(always)]
     pub fn select(
         &self,
         slot: &Slot,
@@ -190,24 +207,47 @@ impl<R: Request> Selection<'_, R> {
     }
 
     /// The usual way: the next turn in the first level that has servers.
-    #[inline]
+    #[inline(always)]
     fn take_turn(&self) -> Option<Selected> {
         let levels = self.rotation.levels();
-        let (number, turns) = levels.iter().enumerate().find(|(_, turns)| turns.servers() > 0)?;
+        let mut number = 0;
+        let turns = loop {
+            let turns = levels.get(number)?;
+            if turns.servers() > 0 {
+                break turns;
+            }
+            number += 1;
+        };
         if turns.is_disturbed() {
             return None;
         }
         let index = self.turn(turns)?;
-        let at = At { number, level: &self.generation().levels()[number], turns };
+        let others = if turns.servers() > 1 && !turns.is_limited() {
+            Others(Others::HERE | Others::BEYOND)
+        } else {
+            self.others(number, turns)
+        };
+        Some(Selected {
+            server: self.generation().peers()[index].server,
+            generation: self.generation(),
+            peer: index as u32,
+            level: number as u32,
+            others,
+        })
+    }
+
+    /// Which others there are while nothing is unusual.
+    #[cold]
+    fn others(&self, number: usize, turns: &LevelRotation) -> Others {
+        let level = &self.generation().levels()[number];
         let beyond = turns.servers() > 1;
-        let here = beyond && at.level.tries != 1;
-        let later = (!here || at.level.tries_timeout != 0)
-            && levels[number + 1..].iter().any(|turns| turns.servers() > 0);
-        Some(self.selected(at, index, Others { here, later, beyond }))
+        let here = beyond && level.tries != 1;
+        let later = self.rotation.levels()[number + 1..].iter().any(|turns| turns.servers() > 0);
+        Others::new(here, later, beyond)
     }
 
     /// Takes the next turn of a level that is not disturbed.
-    #[inline]
+    #[inline(always)]
     fn turn(&self, turns: &LevelRotation) -> Option<usize> {
         let index = turns.turn();
         fault::point("turn");
@@ -230,9 +270,72 @@ impl<R: Request> Selection<'_, R> {
         came
     }
 
-    fn selected(&self, at: At<'_>, index: usize, others: Others) -> Selected {
+    /// Every other way.
+    #[inline(never)]
+    fn select(&self) -> Option<Selected> {
+        let order = self.request.levels(self.generation());
+        let now = self.request.now();
+        if let Some(name) = self.request.sticks_to() {
+            let stuck = self
+                .in_order(order.as_ref(), 0, now)
+                .find_map(|(place, at)| Some((place, at, self.pick_sticky(&at, name, now)?)));
+            if let Some((place, at, index)) = stuck {
+                return Some(self.selected(&at, index, order.as_ref(), place, now));
+            }
+        }
+        let count = order.as_ref().map_or(self.generation().levels().len(), Levels::len);
+        let mut place = 0;
+        while place < count {
+            let number = order.as_ref().map_or(place, |order| usize::from(order[place]));
+            if let Some(at) = self.at(number).filter(|at| self.is_allowed(at, 0, now)) {
+                if let Some(index) = self.pick(&at, now) {
+                    return Some(self.selected(&at, index, order.as_ref(), place, now));
+                }
+            }
+            place += 1;
+        }
+        None
+    }
+
+    #[inline]
+    fn at(&self, number: usize) -> Option<At<'static>> {
+        let level = self.generation().levels().get(number)?;
+        Some(At { number, level, turns: self.rotation.levels().get(number)? })
+    }
+
+    /// The levels that the request may still go to, from a place in its order on.
+    #[inline]
+    fn in_order<'a>(
+        &'a self,
+        order: Option<&'a Levels>,
+        first: usize,
+        now: u64,
+    ) -> impl Iterator<Item = (usize, At<'static>)> + 'a {
+        let count = order.map_or(self.generation().levels().len(), Levels::len);
+        (first..count).filter_map(move |place| {
+            let number = order.map_or(place, |order| usize::from(order[place]));
+            let at = self.at(number)?;
+            self.is_allowed(&at, 0, now).then_some((place, at))
+        })
+    }
+
+    #[inline(always)]
+    fn selected(
+        &self,
+        at: &At<'_>,
+        index: usize,
+        order: Option<&Levels>,
+        place: usize,
+        now: u64,
+    ) -> Selected {
+        let server = self.generation().peers()[index].server;
+        let others = if self.is_usual(at) {
+            Others(Others::HERE | Others::BEYOND)
+        } else {
+            self.look_for_others(at, server, order, place, now)
+        };
         Selected {
-            server: self.generation().peers()[index].server,
+            server,
             generation: self.generation(),
             peer: index as u32,
             level: at.number as u32,
@@ -240,40 +343,30 @@ impl<R: Request> Selection<'_, R> {
         }
     }
 
-    /// Every other way.
     #[inline(never)]
-    fn select(&self) -> Option<Selected> {
-        let order = self.request.levels(self.generation());
-        let count = order.as_ref().map_or(self.generation().levels().len(), Levels::len);
-        let numbers = (0..count).map(|place| match &order {
-            Some(order) => usize::from(order[place]),
-            None => place,
-        });
-        let now = self.request.now();
-        let levels: SmallVec<[At<'_>; 8]> = numbers
-            .filter_map(|number| {
-                let level = self.generation().levels().get(number)?;
-                Some(At { number, level, turns: &self.rotation.levels()[number] })
-            })
-            .filter(|at| self.is_allowed(at, 0, now))
-            .collect();
-
-        let stuck = self.request.sticks_to().and_then(|name| {
-            levels
-                .iter()
-                .enumerate()
-                .find_map(|(place, at)| Some((place, self.pick_sticky(at, name, now)?)))
-        });
-        let (place, index) = stuck.or_else(|| {
-            levels.iter().enumerate().find_map(|(place, at)| Some((place, self.pick(at, now)?)))
-        })?;
-        let at = levels[place];
-        let picked = self.generation().peers()[index].server;
-        let beyond = self.has_other(&at, picked, now);
-        let here = beyond && self.is_allowed(&at, 1, now);
+    fn look_for_others(
+        &self,
+        at: &At<'_>,
+        picked: &Server,
+        order: Option<&Levels>,
+        place: usize,
+        now: u64,
+    ) -> Others {
+        let beyond = self.has_other(at, picked, now);
+        let here = beyond && self.is_allowed(at, 1, now);
         let later = (!here || at.level.tries_timeout != 0)
-            && levels[place + 1..].iter().any(|at| self.has_any(at, now));
-        Some(self.selected(at, index, Others { here, later, beyond }))
+            && self.in_order(order, place + 1, now).any(|(_, at)| self.has_any(&at, now));
+        Others::new(here, later, beyond)
+    }
+
+    /// Whether there are others for sure: nothing is unusual, and the request is at its first try.
+    #[inline]
+    fn is_usual(&self, at: &At<'_>) -> bool {
+        let turns = at.turns;
+        turns.servers() > 1
+            && !turns.is_disturbed()
+            && !turns.is_limited()
+            && self.request.is_first()
     }
 
     /// Whether the request may try another server of the level, after `more` tries than it had.
@@ -388,30 +481,36 @@ impl<R: Request> Selection<'_, R> {
         if at.turns.servers() < 2 {
             return None;
         }
-        let mut first: Option<usize> = None;
+        let peers = self.generation().peers();
+        let mut first: Option<(usize, Load)> = None;
         for _ in 0..DRAWS {
             let index = self.draw(at)?;
-            let peer = &self.generation().peers()[index];
-            let share = peer.share(now);
-            let is_left_out = share < slow_start::WHOLE
-                && self.request.random() % u64::from(slow_start::WHOLE) >= u64::from(share);
-            if is_left_out || !self.is_eligible(at, peer, now) {
+            let peer = &peers[index];
+            let is_again =
+                first.as_ref().is_some_and(|(first, _)| ptr::eq(peers[*first].server, peer.server));
+            if is_again || !self.is_eligible(at, peer, now) {
                 continue;
             }
-            let Some(other) = first else {
-                first = Some(index);
+            let share = peer.share(now);
+            if share < slow_start::WHOLE && self.is_left_out(share) {
+                continue;
+            }
+            let load = Load::of(peer, share);
+            let Some((other, other_load)) = &first else {
+                first = Some((index, load));
                 continue;
             };
-            let other_peer = &self.generation().peers()[other];
-            if ptr::eq(other_peer.server, peer.server) {
-                continue;
-            }
             // As in nginx, the one that was drawn last on a tie.
-            let less = Load::of(other_peer, now).is_less_than(&Load::of(peer, now));
-            let index = if less { other } else { index };
+            let index = if other_load.is_less_than(&load) { *other } else { index };
             return self.begin(index).then_some(index);
         }
         None
+    }
+
+    /// Whether a slow start makes that a peer with this share is not drawn this time.
+    #[cold]
+    fn is_left_out(&self, share: u32) -> bool {
+        self.request.random() % u64::from(slow_start::WHOLE) >= u64::from(share)
     }
 
     /// A peer of the level, drawn by weight.
@@ -444,16 +543,18 @@ struct Load {
 }
 
 impl Load {
-    fn of(peer: &Peer, now: u64) -> Self {
+    #[inline]
+    fn of(peer: &Peer, share: u32) -> Self {
         Self {
             connections: u64::from(peer.server.uses().connections()),
-            weight: u64::from(peer.weight) * u64::from(peer.share(now)),
+            weight: u64::from(peer.weight) * u64::from(share),
         }
     }
 
     fn is_less_than(&self, other: &Self) -> bool {
-        u128::from(self.connections) * u128::from(other.weight)
-            < u128::from(other.connections) * u128::from(self.weight)
+        // Weights have 42 bits with the share: there is room for 4 million connections.
+        self.connections.saturating_mul(other.weight)
+            < other.connections.saturating_mul(self.weight)
     }
 }
 
@@ -468,9 +569,14 @@ struct Locked<'a, R: Request> {
 
 impl<R: Request> Locked<'_, R> {
     /// Takes a turn of the smooth order among the peers of the level that are `wanted`, as the
-    /// classic algorithm does. Returns its index, and how many could have been picked.
-    fn take_turn(&mut self, at: &At<'_>, wanted: impl Fn(usize) -> bool) -> Option<(usize, usize)> {
-        let selection = self.selection;
+    /// classic algorithm does, and has the request come to that one. Returns its index, and how many
+    /// could have been picked.
+    fn take_turn(
+        &mut self,
+        at: &At<'_>,
+        wanted: impl Fn(usize, &Peer) -> bool,
+    ) -> Option<(usize, usize)> {
+        let (selection, now) = (self.selection, self.now);
         let peers = selection.peers(at);
         // A worker that takes turns may take the last connection of the server that is picked here:
         // then that one is full, and another is picked.
@@ -480,9 +586,9 @@ impl<R: Request> Locked<'_, R> {
             let member = round_robin::pick(turns, |member| {
                 fault::point("scan");
                 let peer = &peers[member];
-                let eligible = wanted(member) && selection.is_eligible(at, peer, self.now);
-                found += usize::from(eligible);
-                eligible.then(|| peer.share(self.now))
+                let wanted = wanted(member, peer);
+                found += usize::from(wanted);
+                wanted.then(|| peer.share(now))
             })?;
             let index = at.level.range().start + member;
             if selection.begin(index) {
@@ -494,11 +600,11 @@ impl<R: Request> Locked<'_, R> {
 
     /// The classic way to pick a server.
     fn scan(&mut self, at: &At<'_>) -> Option<usize> {
-        let (rotation, turns) = (self.selection.rotation, at.turns);
-        self.guard.disturb_level(rotation, turns);
+        let (selection, turns, now) = (self.selection, at.turns, self.now);
+        self.guard.disturb_level(selection.rotation, turns);
         let recovering = self.turns(at).iter().any(Turn::is_recovering);
-        let slow = self.selection.peers(at).iter().any(|peer| peer.is_slow(self.now));
-        let (index, found) = self.take_turn(at, |_| true)?;
+        let slow = selection.peers(at).iter().any(|peer| peer.is_slow(now));
+        let (index, found) = self.take_turn(at, |_, peer| selection.is_eligible(at, peer, now))?;
         if found == turns.members() && !recovering && !slow {
             let locate = || self.locate(at);
             let agreed = turns.agree(index - turns.start(), locate);
@@ -535,8 +641,9 @@ impl<R: Request> Locked<'_, R> {
 
     /// One of the peers that have the same points on the ring: the addresses of one name.
     fn pick_sharing(&mut self, at: &At<'_>, ring: u32) -> Option<usize> {
-        let peers = self.selection.peers(at);
-        self.take_turn(at, |member| peers[member].ring == ring).map(|(index, _)| index)
+        let (selection, now) = (self.selection, self.now);
+        let sharing = |_, peer: &Peer| peer.ring == ring && selection.is_eligible(at, peer, now);
+        self.take_turn(at, sharing).map(|(index, _)| index)
     }
 
     /// The peer with the fewest connections for its weight; of several, the next in the smooth order.
@@ -549,19 +656,21 @@ impl<R: Request> Locked<'_, R> {
         let mut marks: SmallVec<[u32; 64]> = SmallVec::from_elem(0, peers.len());
         let mut ties = 0;
         let mut last = 0;
-        for (member, peer) in peers.iter().enumerate() {
+        for (member, (peer, mark)) in peers.iter().zip(&mut marks).enumerate() {
             if !selection.is_eligible(at, peer, now) {
                 continue;
             }
-            let load = Load::of(peer, now);
-            if least.as_ref().is_none_or(|least| load.is_less_than(least)) {
-                least = Some(load);
-                found += 1;
-                ties = 0;
-            } else if least.as_ref().is_some_and(|least| least.is_less_than(&load)) {
-                continue;
+            let load = Load::of(peer, peer.share(now));
+            match &least {
+                Some(least) if least.is_less_than(&load) => continue,
+                Some(least) if !load.is_less_than(least) => {}
+                _ => {
+                    least = Some(load);
+                    found += 1;
+                    ties = 0;
+                }
             }
-            marks[member] = found;
+            *mark = found;
             ties += 1;
             last = member;
         }
@@ -572,7 +681,7 @@ impl<R: Request> Locked<'_, R> {
         if ties == 1 && selection.begin(index) {
             return Some(index);
         }
-        let tied = |member: usize| marks[member] == found;
+        let tied = |member: usize, peer: &Peer| marks[member] == found && !peer.is_full();
         self.take_turn(at, tied).map(|(index, _)| index)
     }
 }

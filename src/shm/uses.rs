@@ -168,6 +168,7 @@ impl Uses {
     }
 
     /// Requests at work on the server, in all workers.
+    #[inline]
     pub fn connections(&self) -> u32 {
         self.sum(|found| &found.connections)
     }
@@ -177,11 +178,17 @@ impl Uses {
         self.sum(|found| &found.pins) != 0
     }
 
+    #[inline]
     fn sum(&self, counter: impl Fn(&Use) -> &AtomicU32) -> u32 {
-        self.blocks()
-            .flat_map(Self::here)
-            .map(|found| counter(found).load(Ordering::Acquire))
-            .fold(0, u32::saturating_add)
+        let mut sum = 0_u32;
+        let mut next = Some(self);
+        while let Some(block) = next {
+            for found in block.here() {
+                sum = sum.saturating_add(counter(found).load(Ordering::Acquire));
+            }
+            next = block.more();
+        }
+        sum
     }
 
     /// A request of the worker comes to the server, unless there are `most` there already (0: no

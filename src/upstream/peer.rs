@@ -21,7 +21,7 @@ use crate::nginx::guard::guard;
 use crate::nginx::{log, pool, process};
 use crate::shm::cluster::{Cluster, Ejected, Outcome};
 use crate::shm::epoch::Visit;
-use crate::shm::generation::Generation;
+use crate::shm::generation::{Generation, Level};
 use crate::shm::select::{Levels, Request, Selected};
 use crate::shm::server::Server;
 use crate::shm::worker::Slot;
@@ -70,14 +70,41 @@ struct Visited(SmallVec<[Try; 4]>);
 /// One try.
 struct Try {
     selected: Selected,
-    /// The name of the level, in the pool of the request; `None`: it has only its number.
-    level_name: Option<&'static str>,
-    /// What the level allows.
-    limits: Limits,
+    /// What is special of the level, in the pool of the request.
+    level: Option<&'static LevelNote>,
     /// When it began, in monotonic milliseconds.
     at: u64,
     /// Whether the server may not be tried again.
     done: bool,
+}
+
+/// What is to be remembered of a level that has a name or limits.
+#[derive(Clone, Copy)]
+struct LevelNote {
+    name: Option<&'static str>,
+    /// See [`crate::shm::generation::Level::tries`].
+    tries: u32,
+    /// See [`crate::shm::generation::Level::tries_timeout`].
+    timeout: u64,
+}
+
+impl Try {
+    fn level_name(&self) -> Option<&'static str> {
+        self.level.and_then(|level| level.name)
+    }
+
+    /// The level as a log shows it: by its name, or else by its number.
+    fn shown_level(&self) -> String {
+        match self.level_name() {
+            Some(name) => format!("\"{name}\""),
+            None => (self.selected.level() + 1).to_string(),
+        }
+    }
+
+    /// See [`crate::shm::generation::Level::tries_timeout`].
+    fn level_timeout(&self) -> u64 {
+        self.level.map_or(0, |level| level.timeout)
+    }
 }
 
 /// What a log or a variable says of one try.
@@ -147,7 +174,7 @@ impl Request for Asks<'_> {
     }
 
     fn random(&self) -> u64 {
-        process::random()
+        fastrand::u64(..)
     }
 
     fn now(&self) -> u64 {
@@ -281,7 +308,7 @@ impl<S: Subsystem> Tries<S> {
         let cluster = self.entry.settings.name.as_str();
         let visited = self.visited.0.iter().enumerate().map(move |(index, visit)| Entered {
             cluster,
-            level: Some((visit.level_name, visit.selected.level() + 1)),
+            level: Some((visit.level_name(), visit.selected.level() + 1)),
             server: Some(visit.selected.server.name()),
             number: index + 1,
         });
@@ -347,20 +374,26 @@ impl<S: Subsystem> Tries<S> {
         visit: &Visit<'_>,
     ) -> Try {
         let level = selected.level_of(visit);
-        // SAFETY: the pool is that of the request, and outlives the try.
-        let level_name = level.name().and_then(|name| unsafe { pool::copy_str(self.pool, name) });
         #[cfg(ngx_upstream_sid)]
-        // SAFETY: likewise.
+        // SAFETY: the pool is that of the request, and outlives the try.
         if let Some(sid) = unsafe { pool::copy_string(self.pool, selected.peer_of(visit).sticky()) }
         {
             peer.sid = sid;
         }
         #[cfg(not(ngx_upstream_sid))]
         let _ = peer;
-        let timeout = (level.tries_timeout != 0).then(|| Time::milliseconds(level.tries_timeout));
-        let limits =
-            Limits { tries: Some(level.tries).filter(|&n| n != 0), tries_timeout: timeout };
-        Try { selected, level_name, limits, at: process::now(), done: false }
+        let level = if level.is_plain() { None } else { self.note(level) };
+        Try { selected, level, at: process::now(), done: false }
+    }
+
+    #[cold]
+    fn note(&self, level: &Level) -> Option<&'static LevelNote> {
+        let (tries, timeout) = (level.tries, level.tries_timeout);
+        // SAFETY: the pool is that of the request, and outlives the try.
+        unsafe {
+            let name = level.name().and_then(|name| pool::copy_str(self.pool, name));
+            pool::place(self.pool, LevelNote { name, tries, timeout })
+        }
     }
 
     fn free(&mut self, peer: &mut ngx_peer_connection_t, state: ngx_uint_t) {
@@ -407,54 +440,61 @@ impl<S: Subsystem> Tries<S> {
     /// Whether the time of the level is over, and there is no other level.
     fn level_is_over(&self, peer: &ngx_peer_connection_t) -> bool {
         let Some(last) = self.visited.0.last() else { return false };
-        let Some(timeout) = last.limits.tries_timeout else { return false };
+        if last.level_timeout() == 0 {
+            return false;
+        }
         let level = last.selected.level();
         let first = self.visited.0.iter().find(|visit| visit.selected.level() == level);
         let since = first.map_or(last.at, |first| first.at);
         peer.tries > 1
-            && !last.selected.others.later
-            && process::now().saturating_sub(since) >= timeout.as_milliseconds()
+            && !last.selected.others.later()
+            && process::now().saturating_sub(since) >= last.level_timeout()
     }
 
     /// Logs which limit ends the request after a failed try, where it is one.
     fn explain(&self, peer: &ngx_peer_connection_t, level_is_over: bool) {
-        let Some(last) = self.visited.0.last() else { return };
         // SAFETY: nginx works on the request: it has just called us for it.
         if !unsafe { S::may_be_retried(self.session) } {
             return;
         }
-        let cluster = self.entry.settings.limits;
+        if let Some(limit) = self.limit(peer, level_is_over) {
+            let tries = self.visited.0.len();
+            self.complain(peer, format_args!("no further try after {tries}: {limit}"));
+        }
+    }
+
+    /// The limit that keeps the request from another try. `None`: none does.
+    fn limit(&self, peer: &ngx_peer_connection_t, level_is_over: bool) -> Option<String> {
+        let last = self.visited.0.last()?;
+        let Limits { tries, tries_timeout } = self.entry.settings.limits;
+        if !last.selected.others.is_some() {
+            // Is there one in a level that allowed no more tries?
+            return self.visited.0.iter().rev().find_map(|visit| {
+                let note = visit.level.filter(|note| note.tries != 0)?;
+                let others = visit.selected.others;
+                let is_cut_off = others.beyond() && !others.here();
+                is_cut_off.then(|| format!("level {} tries={}", visit.shown_level(), note.tries))
+            });
+        }
+        if self.allowed <= 1 {
+            return match tries {
+                Some(tries) if !self.is_limited_by_location => Some(format!("tries={tries}")),
+                _ => Some("proxy_next_upstream_tries".to_owned()),
+            };
+        }
         let elapsed = process::now().saturating_sub(peer.start_time as u64);
-        let is_over = |timeout: u64| timeout != 0 && elapsed >= timeout;
-        let own_timeout = cluster.tries_timeout.map_or(0, Time::as_milliseconds);
-        let next_timeout = self.next_timeout as u64;
-        let others = last.selected.others;
-        let level = last
-            .level_name
-            .map_or_else(|| (last.selected.level() + 1).to_string(), |name| format!("\"{name}\""));
-        let limit = match (cluster, last.limits) {
-            _ if self.allowed <= 1 && others.is_some() && self.is_limited_by_location => {
-                "proxy_next_upstream_tries".to_owned()
-            }
-            (Limits { tries: Some(tries), .. }, _) if self.allowed <= 1 && others.is_some() => {
-                format!("tries={tries}")
-            }
-            (Limits { tries_timeout: Some(timeout), .. }, _)
-                if is_over(own_timeout) && (next_timeout == 0 || own_timeout <= next_timeout) =>
-            {
-                format!("tries_timeout={timeout}")
-            }
-            _ if is_over(next_timeout) => "proxy_next_upstream_timeout".to_owned(),
-            (_, Limits { tries: Some(tries), .. }) if !others.is_some() && others.beyond => {
-                format!("level {level} tries={tries}")
-            }
-            (_, Limits { tries_timeout: Some(timeout), .. }) if level_is_over => {
-                format!("level {level} tries_timeout={timeout}")
-            }
-            _ => return,
-        };
-        let tries = self.visited.0.len();
-        self.complain(peer, format_args!("no further try after {tries}: {limit}"));
+        let own = tries_timeout.map_or(u64::MAX, Time::as_milliseconds);
+        let location = Some(self.next_timeout as u64).filter(|&own| own != 0).unwrap_or(u64::MAX);
+        if elapsed >= own.min(location) {
+            return match tries_timeout {
+                Some(timeout) if own <= location => Some(format!("tries_timeout={timeout}")),
+                _ => Some("proxy_next_upstream_timeout".to_owned()),
+            };
+        }
+        level_is_over.then(|| {
+            let timeout = Time::milliseconds(last.level_timeout());
+            format!("level {} tries_timeout={timeout}", last.shown_level())
+        })
     }
 
     /// Writes a line to the log of the request.

@@ -42,6 +42,8 @@ pub fn place() -> Option<(&'static Root, &'static Slot)> {
 pub fn start(configuration: &'static Configuration) {
     let Some(root) = configuration.root() else { return };
     lock::set_own_id(process::id());
+    // All workers are copies of the master, and would draw the same numbers.
+    fastrand::seed(process::random());
 
     let (number, now) = (process::worker(), process::now());
     let slot = configuration

@@ -46,17 +46,40 @@ pub fn key(key: &[u8]) -> u32 {
     crc32fast::hash(key)
 }
 
-/// The points of all members. They take 8 bytes each.
+/// The points of all members. They take 9 bytes each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {
     /// Sorted. Of the points in one place all but the first are there for [`Ring::updated`] only.
     points: Vec<Point>,
+    /// Where the points of each bucket begin, and behind them the number of all: a key is looked for
+    /// in its bucket only.
+    starts: Vec<u32>,
+    /// The bucket of a hash is what is left of it after so many bits.
+    shift: u32,
 }
+
+/// About how many points are in a bucket.
+const PER_BUCKET: usize = 4;
 
 impl Ring {
     /// The ring of these members.
     pub fn new(members: &[Member]) -> Self {
-        Self { points: points(&distinct(members)) }
+        Self::of(points(&distinct(members)))
+    }
+
+    fn of(points: Vec<Point>) -> Self {
+        let buckets = (points.len() / PER_BUCKET).next_power_of_two();
+        let shift = u32::BITS - buckets.trailing_zeros();
+        let mut starts = Vec::with_capacity(buckets + 1);
+        for (index, point) in points.iter().enumerate() {
+            // Points of one bucket begin where the first of them is; empty ones before it, too.
+            let bucket = point.hash().checked_shr(shift).unwrap_or(0) as usize;
+            while starts.len() <= bucket {
+                starts.push(index as u32);
+            }
+        }
+        starts.resize(buckets + 1, points.len() as u32);
+        Self { points, starts, shift }
     }
 
     /// The ring of the members `after`, where `self` is that of the members `before`.
@@ -83,7 +106,7 @@ impl Ring {
         for place in points.chunk_by_mut(Point::is_beside) {
             place.sort_unstable();
         }
-        Self { points }
+        Self::of(points)
     }
 
     /// Whether it has no member.
@@ -94,7 +117,10 @@ impl Ring {
     /// The members in the order in which they serve this [`key`], once around the ring: a member
     /// for each place that has a point, so most of them come again and again.
     pub fn walk(&self, key: u32) -> impl Iterator<Item = usize> + '_ {
-        let start = self.points.partition_point(|point| point.hash() < key);
+        let bucket = key.checked_shr(self.shift).unwrap_or(0) as usize;
+        let (first, last) = (self.starts[bucket] as usize, self.starts[bucket + 1] as usize);
+        let before = self.points[first..last].iter().take_while(|point| point.hash() < key);
+        let start = first + before.count();
         let (begin, end) = self.points.split_at(start);
         let around = end.chunk_by(Point::is_beside).chain(begin.chunk_by(Point::is_beside));
         around.map(|place| place[0].member())

@@ -44,7 +44,7 @@ fn a_level_limits_tries() {
     limited.levels.pop();
     let (_zone, cluster) = Zone::of(&limited);
     let first = cluster.pick(0).unwrap();
-    assert!(!first.others.is_some() && first.others.beyond);
+    assert!(!first.others.is_some() && first.others.beyond());
     assert_eq!(tries(cluster), "B");
 }
 
@@ -55,7 +55,7 @@ fn a_level_limits_time() {
     let (_zone, cluster) = Zone::of(&limited);
     let mut asks = Asks::at(5000);
     let first = cluster.select(&asks).unwrap();
-    assert!(first.others.here && first.others.later);
+    assert!(first.others.here() && first.others.later());
     asks.went_to(&first);
     asks.now = 5999;
     assert_eq!(name(cluster, &asks), "B");
