@@ -22,10 +22,11 @@ my $preload = $ENV{TEST_NGINX_LD_PRELOAD} ? "LD_PRELOAD='$ENV{TEST_NGINX_LD_PREL
 
 # What each file is about.
 #   ready     what the status shows when all checks have been made
-#   requests  pairs of a path and the body that it must get
+#   requests  pairs of a path, or of an array of it and headers, and the body that it must get, or the
+#             head where the status is not 200
 #   backend   a protocol that nginx has no server for: its ports, and a sub that takes what came over
 #             a connection, and returns the answer and whether to close; nothing if it is incomplete
-#   check     code instead of requests
+#   check     code after the requests; it gets the ports that stand in for those of the file
 my %files = (
     'http.conf' => {
         ready    => '"ok".*"ok"',
@@ -69,6 +70,55 @@ my %files = (
         requests => [('/key' => 'the value') x 3],
     },
     'grpc.conf' => { check => \&check_grpc },
+    'levels.conf' => {
+        ready    => '"dc1":\[.*"ok".*"ok".*"ok".*"dc2":\[.*"ok".*"dc3":\[.*"ok"',
+        requests => [
+            '/' => "dc1\n",
+            ['/', 'Cookie: dc=dc2,dc1'] => "dc2\n",
+            ['/', 'Cookie: dc=3']       => "dc3\n",
+            ['/', 'Cookie: dc=mars,dc2'] => "dc2\n",
+            ['/', 'Cookie: dc=mars']    => qr{\AHTTP/1.1 502 },
+            ['/', 'Cookie: dc=']        => "dc1\n",
+            '/_checkups/clusters/app/select?order=dc3' => qr/\A\{"cluster":"app","level":"dc3","server":"[\d.:]+"\}\z/,
+            '/report' => "dc2\n",
+        ],
+    },
+    'level-from.conf' => {
+        ready    => '"main":\[.*"ok".*"ok".*"cloud":\[.*"ok".*"spare":\[.*"ok"',
+        requests => [
+            (map { ('/' => "main, server $_\n", '/old/' => "main, server $_\n") } 1, 2, 1),
+            '/?level=spare'       => "spare\n",
+            '/?level=cloud,spare' => "cloud\n",
+        ],
+    },
+    'hash.conf' => { ready => '"ok".*"ok".*"ok"', check => \&check_hash },
+    'connections.conf' => {
+        ready    => '"ok".*"ok"',
+        requests => ['/' => "server 1\n", '/' => "server 2\n", ('/many/' => qr/\Aserver [123]\n\z/) x 5],
+        check    => \&check_connections,
+    },
+    'protected.conf' => {
+        ready    => '(?=.*"cls:app":\[\[[^]]*"unstable"[^]]*"err"[^]]*"err")(?=.*"cls:shop":\[\[[^]]*"err"[^]]*"err")',
+        requests => [('/' => "server 1\n") x 3, '/shop/' => qr{\AHTTP/1.1 503 }],
+    },
+    'slow-start-and-drain.conf' => {
+        ready    => '"ok".*"ok".*"ok"',
+        requests => ['/' => "server 1\n", '/' => "server 2\n", '/' => "server 1\n", '/' => "server 2\n"],
+        check    => \&check_slow_start,
+    },
+    'failures.conf' => {
+        requests => [
+            '/' => qr{\AHTTP/1.1 500 },
+            '/' => "server 2\n",
+            '/' => qr{\AHTTP/1.1 500 },
+            ('/' => "server 2\n") x 3,
+        ],
+        check => \&check_feedback,
+    },
+    'timeouts.conf' => {
+        requests => [('/' => "server 2\n") x 2, '/reports/' => "server 1\n", '/reports/' => "server 2\n"],
+    },
+    'variables.conf' => { ready => '"ok".*"ok"', check => \&check_variables },
 );
 
 is_deeply([sort map { basename $_ } glob "$root/nginx-conf/*"], [sort keys %files],
@@ -117,10 +167,11 @@ sub test_file {
     }
     my @requests = @{ $about->{requests} // [] };
     while (my ($path, $wanted) = splice @requests, 0, 2) {
-        my $body = get($port{8080}, $path);
-        ref $wanted ? like($body, $wanted, "GET $path") : is($body, $wanted, "GET $path");
+        ($path, my @headers) = ref $path ? @$path : $path;
+        my ($body, $name) = (get($port{8080}, $path, @headers), join ', ', "GET $path", @headers);
+        ref $wanted ? like($body, $wanted, $name) : is($body, $wanted, $name);
     }
-    $about->{check}->($port{8080}) if $about->{check};
+    $about->{check}->(\%port) if $about->{check};
 
     ok(stop(), 'nginx quits');
     my $log = read_file("$dir/objs/error.log");
@@ -190,12 +241,27 @@ sub wait_until {
 
 #-- Clients -----------------------------------------------------------------
 
-# The body, or the status line where that is not 200.
+# The body, or the head where the status is not 200.
 sub get {
-    my ($port, $path) = @_;
-    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 3)
-        or return "cannot connect: $!";
-    print $socket "GET $path HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    my ($port, $path, @headers) = @_;
+    return answer(asked($port, 'GET', $path, '', @headers));
+}
+
+sub post_json {
+    my ($port, $path, $json) = @_;
+    return answer(asked($port, 'POST', $path, $json, 'Content-Type: application/json', 'Content-Length: ' . length $json));
+}
+
+# The connection on which the request was sent.
+sub asked {
+    my ($port, $method, $path, $body, @headers) = @_;
+    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 3) or return;
+    print $socket join "\r\n", "$method $path HTTP/1.1", 'Host: localhost', 'Connection: close', @headers, '', $body;
+    return $socket;
+}
+
+sub answer {
+    my $socket = shift or return "cannot connect: $!";
     my $response = do { local $/; <$socket> } // '';
     my ($head, $body) = split /\r\n\r\n/, $response, 2;
     return $head =~ m{\AHTTP/1.1 200 } ? dechunked($head, $body) : $head;
@@ -209,8 +275,77 @@ sub dechunked {
     return $whole;
 }
 
-sub check_grpc {
+# A path goes to the same server each time, which is the one that `select` names, and all servers have
+# their share.
+sub check_hash {
+    my $port = shift->{8080};
+    my (%count, @other);
+    for my $path (map { "/$_" } 1 .. 60) {
+        my ($server, $again) = map { get($port, $path) =~ s/\n\z//r } 1, 2;
+        my $selected = get($port, "/_checkups/clusters/cache/select?key=$path");
+        my $wanted = qq({"cluster":"cache","level":1,"server":"$server"});
+        push @other, "$path: $server, $again, $selected" if $again ne $server || $selected ne $wanted;
+        $count{$server}++;
+    }
+    is_deeply(\@other, [], 'a path goes to one server');
+    is(scalar keys %count, 3, 'each of the three servers gets some of 60 paths') or diag(explain(\%count));
+}
+
+# As long as one server is at work on a request, the other one gets all that come.
+sub check_connections {
+    my $port = shift->{8080};
+    my $slow = asked($port, 'GET', '/slow', '');
+    is(get($port, '/'), "server 2\n", 'GET / beside a slow request') for 1 .. 3;
+    close $slow;
+}
+
+sub check_slow_start {
     my $port = shift;
+    my $server = "127.0.0.1:$port->{8081}";
+    my $feedback = "/_checkups/clusters/app/servers/$server/feedback";
+    is(post_json($port->{8080}, $feedback, '{"failed":true}'),
+        qq({"server":"$server","available":false}), 'the server is out of use');
+    is(get($port->{8080}, '/'), "server 2\n", 'GET / while it is') for 1 .. 3;
+    is(post_json($port->{8080}, $feedback, '{"failed":false}'),
+        qq({"server":"$server","available":true}), 'the server is back');
+    my %count;
+    $count{ get($port->{8080}, '/') }++ for 1 .. 22;
+    is_deeply([sort keys %count], ["server 1\n", "server 2\n"], 'it gets requests again');
+    cmp_ok($count{"server 1\n"}, '<=', 4, '... few of them, for it starts slowly');
+}
+
+sub check_feedback {
+    my $port = shift;
+    my $server = "127.0.0.1:$port->{8081}";
+    is(post_json($port->{8080}, "/_checkups/clusters/app/servers/$server/feedback", '{"failed":false}'),
+        qq({"server":"$server","available":true}), 'the server is available at once');
+    my @answers = sort map { get($port->{8080}, '/') } 1, 2;
+    like($answers[0], qr{\AHTTP/1.1 500 }, 'one of two requests goes to it');
+    is($answers[1], "server 2\n", '... and the other one does not');
+}
+
+sub check_variables {
+    my $port = shift;
+    is(get($port->{8080}, '/a'), "backup\n", 'GET /a');
+    is(get($port->{8080}, '/b'), "backup\n", 'GET /b');
+    for my $media (8083, 8084, 8083) {
+        like(get($port->{8080}, '/media/film?x=y'),
+            qr{\AHTTP/1.1 307 .*^Location: http://127\.0\.0\.1:$port->{$media}/media/film\?x=y\r?$}ms,
+            "the client is sent to the server of the port $media");
+    }
+    my ($first, $second) = map { "127.0.0.1:$port->{$_}" } 8081, 8082;
+    my $log = read_file("$dir/objs/access.log");
+    for my $line (
+        qq("GET /a HTTP/1.1" 200 cluster=app, app level=1, 2 server=$first, $second tries=1, 2),
+        qq("GET /b HTTP/1.1" 200 cluster=app level=2 server=$second tries=1),
+        qq("GET /media/film?x=y HTTP/1.1" 307 cluster=- level=- server=- tries=-),
+    ) {
+        like($log, qr/^127\.0\.0\.1 \Q$line\E$/m, "the access log has: $line");
+    }
+}
+
+sub check_grpc {
+    my $port = shift->{8080};
     SKIP: {
         skip 'curl has no HTTP/2', 2 unless `curl --version 2>/dev/null` =~ /^Features:.*\bHTTP2\b/m;
         my $curl = "curl -sS -i --max-time 5 --http2-prior-knowledge -H 'TE: trailers' -H 'Content-Type: application/grpc'"

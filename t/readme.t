@@ -160,10 +160,10 @@ sub the_reference_is_complete {
         like($text, qr/^> Context: (?:http|upstream|location)\b/m, "$name: there is its context");
     }
 
-    my $parser = read_file("$root/src/logic/directive.rs");
+    my $parser = read_file("$root/src/logic/directive/check.rs");
     my ($words) = $parser =~ /const HTTP: &str =\s*"([^"]+)"/;
     my @parameters = ($words // '') =~ /(\w+)=/g;
-    cmp_ok(scalar @parameters, '>', 0, 'directive.rs has parameters of checks');
+    cmp_ok(scalar @parameters, '>', 0, 'check.rs has parameters of checks');
     my @described = section($reference, 'checkups_check') =~ /^\| `(\w+)=/mg;
     is("@{[sort @described]}", "@{[sort @parameters]}", 'checkups_check: each parameter is in the table, and no other');
 
