@@ -275,14 +275,6 @@ impl<R: Request> Selection<'_, R> {
     fn select(&self) -> Option<Selected> {
         let order = self.request.levels(self.generation());
         let now = self.request.now();
-        if let Some(name) = self.request.sticks_to() {
-            let stuck = self
-                .in_order(order.as_ref(), 0, now)
-                .find_map(|(place, at)| Some((place, at, self.pick_sticky(&at, name, now)?)));
-            if let Some((place, at, index)) = stuck {
-                return Some(self.selected(&at, index, order.as_ref(), place, now));
-            }
-        }
         let count = order.as_ref().map_or(self.generation().levels().len(), Levels::len);
         let mut place = 0;
         while place < count {
@@ -425,8 +417,13 @@ impl<R: Request> Selection<'_, R> {
         self.begin(index).then_some(index)
     }
 
-    /// The index of a peer of the level, by the method of the cluster, to which the request has come.
+    /// The index of a peer of the level to which the request has come: of the one that it sticks to, or
+    /// else by the method of the cluster.
     fn pick(&self, at: &At<'_>, now: u64) -> Option<usize> {
+        let stuck = self.request.sticks_to().and_then(|name| self.pick_sticky(at, name, now));
+        if stuck.is_some() {
+            return stuck;
+        }
         match self.generation().method() {
             Method::RoundRobin => self.pick_in_turn(at, now),
             Method::Hash => match self.request.key() {

@@ -70,7 +70,8 @@ fn a_drained_server_takes_only_those_that_stick_to_it() {
     assert_eq!(names(cluster, 3), "BBB");
     let stuck = |to: &str| Asks { sticks_to: Some(to.to_owned()), ..Asks::default() };
     assert_eq!(name(cluster, &stuck("A")), "A");
-    assert_eq!(name(cluster, &stuck("C")), "C");
+    // As in nginx, while the first level works no other is looked at.
+    assert_eq!(name(cluster, &stuck("C")), "B");
     assert_eq!(name(cluster, &stuck("Z")), "B");
     assert_eq!(tries_of(cluster, stuck("A")), "A+ B+ C");
 }
