@@ -7,9 +7,15 @@
 #   server     a part of `server {}`
 #   refused    the one message with which nginx must die. Then the parts above
 #              are files, up.conf, http.conf and server.conf, and "in up.conf:2"
-#              at the end of the message is a place in them.
+#              in the message is a place in them.
 
+use lib 't/lib';
 use Test::Nginx::Socket 'no_plan';
+use NginxSettings;
+
+use Cwd ();
+use File::Temp ();
+use IO::Socket::UNIX ();
 
 my %part = (
     upstream => { file => 'up.conf',     place => 'http_config', around => "upstream up {\n%s}\n" },
@@ -38,7 +44,7 @@ add_block_preprocessor(sub {
         }
         $text{$place} .= sprintf $around, $body;
     }
-    $block->set_value(user_files => $files) if length $files;
+    $block->set_value(user_files => $files . ($block->user_files // '')) if length $files;
     $block->set_value($_ => $text{$_}) for grep { !defined $block->$_ } keys %text;
 
     defined(my $message = $block->refused) or return;
@@ -48,6 +54,56 @@ add_block_preprocessor(sub {
     $block->set_value(grep_error_log => qr/\[emerg\]/);
     $block->set_value(grep_error_log_out => "[emerg]\n");
 });
+
+# Whether a process may have an /etc/hosts of its own.
+sub may_have_hosts { return !system("unshare -m mount --bind /etc/hosts /etc/hosts 2>/dev/null") }
+
+# The settings of cluster "up", whose upstream block has this body, where these
+# are the names that are known; or what nginx has against it.
+sub settings_with_hosts {
+    my ($hosts, $body) = @_;
+    my $root = File::Temp->newdir('checkups-d.XXXXXX', TMPDIR => 1);
+    chmod 0755, $root;
+    my %files = (hosts => $hosts, 'up.conf' => $body, 'nginx.conf' => <<"END");
+@{[ map { "load_module $_;\n" } map { Cwd::abs_path($_) // $_ } split ' ', $ENV{TEST_NGINX_LOAD_MODULES} // '' ]}
+@{[ $> == 0 ? 'user root;' : '' ]}
+worker_processes 1;
+pid $root/nginx.pid;
+events {}
+http {
+    access_log off;
+    client_body_temp_path $root/body;
+    proxy_temp_path $root/proxy;
+    fastcgi_temp_path $root/fastcgi;
+    scgi_temp_path $root/scgi;
+    uwsgi_temp_path $root/uwsgi;
+    upstream up { checkups_cluster; include $root/up.conf; }
+    server { listen unix:$root/api.sock; location / { checkups_api; } }
+}
+END
+    for my $name (keys %files) {
+        open my $out, '>', "$root/$name" or die "$name: $!";
+        print $out $files{$name};
+        close $out or die "$name: $!";
+    }
+    my @nginx = ($Test::Nginx::Util::NginxBinary, '-p', "$root/", '-c', "$root/nginx.conf", '-e', "$root/error.log");
+    my $status = system('unshare', '-m', 'sh', '-c', 'mount --bind "$0" /etc/hosts && exec "$@" 2>"$0.err"', "$root/hosts", @nginx);
+    if ($status) {
+        open my $log, '<', "$root/error.log" or die "error.log: $!";
+        return join '', <$log>;
+    }
+    my $socket = IO::Socket::UNIX->new(Peer => "$root/api.sock") or die "api.sock: $!";
+    print $socket "GET /clusters/up HTTP/1.0\r\n\r\n";
+    my $response = do { local $/; <$socket> } // '';
+    # nginx removes it at its end.
+    open my $in, '<', "$root/nginx.pid" or die "nginx.pid: $!";
+    kill TERM => <$in> =~ /(\d+)/;
+    for (1 .. 500) {
+        last if !-e "$root/nginx.pid";
+        select undef, undef, undef, 0.01;
+    }
+    return $response =~ s/\A.*?\r\n\r\n//sr;
+}
 
 no_long_string();
 run_tests();
@@ -59,7 +115,7 @@ __DATA__
 server 127.0.0.1:1;
 checkups_cluster weight=1;
 --- refused
-"checkups_cluster" directive: unknown parameter "weight=1", allowed are one NAME and tries= in up.conf:2
+checkups: "checkups_cluster" directive: unknown parameter "weight=1", allowed are one NAME, tries=, tries_timeout=, protected=, connect_timeout=, send_timeout= and read_timeout= in up.conf:2
 
 
 
@@ -68,7 +124,7 @@ checkups_cluster weight=1;
 checkups_cluster a b;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: duplicate parameter "b" in up.conf:1
+checkups: "checkups_cluster" directive: duplicate parameter "b" in up.conf:1
 
 
 
@@ -77,7 +133,7 @@ server 127.0.0.1:1;
 checkups_cluster tries=0;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: invalid value in "tries=0", it must be a number from 1 to 1000000 in up.conf:1
+checkups: "checkups_cluster" directive: invalid value in "tries=0", it must be a number from 1 to 1000000 in up.conf:1
 
 
 
@@ -86,7 +142,7 @@ server 127.0.0.1:1;
 checkups_cluster a tries=1x;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: invalid value in "tries=1x", it must be a number from 1 to 1000000 in up.conf:1
+checkups: "checkups_cluster" directive: invalid value in "tries=1x", it must be a number from 1 to 1000000 in up.conf:1
 
 
 
@@ -95,7 +151,7 @@ server 127.0.0.1:1;
 checkups_cluster tries=-1;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: invalid value in "tries=-1", it must be a number from 1 to 1000000 in up.conf:1
+checkups: "checkups_cluster" directive: invalid value in "tries=-1", it must be a number from 1 to 1000000 in up.conf:1
 
 
 
@@ -104,7 +160,7 @@ server 127.0.0.1:1;
 checkups_cluster tries=;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: invalid value in "tries=", it must be a number from 1 to 1000000 in up.conf:1
+checkups: "checkups_cluster" directive: invalid value in "tries=", it must be a number from 1 to 1000000 in up.conf:1
 
 
 
@@ -113,7 +169,7 @@ server 127.0.0.1:1;
 checkups_cluster tries=1000001;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: invalid value in "tries=1000001", it must be a number from 1 to 1000000 in up.conf:1
+checkups: "checkups_cluster" directive: invalid value in "tries=1000001", it must be a number from 1 to 1000000 in up.conf:1
 
 
 
@@ -122,7 +178,7 @@ server 127.0.0.1:1;
 checkups_cluster tries=1 tries=1;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: duplicate parameter "tries=1" in up.conf:1
+checkups: "checkups_cluster" directive: duplicate parameter "tries=1" in up.conf:1
 
 
 
@@ -132,7 +188,7 @@ checkups_cluster;
 server 127.0.0.1:1;
 checkups_cluster other;
 --- refused
-"checkups_cluster" directive: it is duplicate in up.conf:3
+checkups: "checkups_cluster" directive: it is duplicate in up.conf:3
 
 
 
@@ -141,7 +197,7 @@ checkups_cluster other;
 checkups_cluster $http_x_service;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: "$http_x_service": a cluster cannot be named by a variable in up.conf:1
+checkups: "checkups_cluster" directive: "$http_x_service": a cluster cannot be named by a variable in up.conf:1
 
 
 
@@ -150,7 +206,7 @@ server 127.0.0.1:1;
 checkups_cluster a-${uri};
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: "a-${uri}": a cluster cannot be named by a variable in up.conf:1
+checkups: "checkups_cluster" directive: "a-${uri}": a cluster cannot be named by a variable in up.conf:1
 
 
 
@@ -159,7 +215,7 @@ server 127.0.0.1:1;
 checkups_cluster a/b;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: invalid cluster name "a/b", it must be 1 to 128 letters, digits and the characters . _ : - in up.conf:1
+checkups: "checkups_cluster" directive: invalid cluster name "a/b", it must be 1 to 128 letters, digits and the characters . _ : - in up.conf:1
 
 
 
@@ -168,7 +224,7 @@ server 127.0.0.1:1;
 checkups_cluster "";
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: invalid cluster name "", it must be 1 to 128 letters, digits and the characters . _ : - in up.conf:1
+checkups: "checkups_cluster" directive: invalid cluster name "", it must be 1 to 128 letters, digits and the characters . _ : - in up.conf:1
 
 
 
@@ -177,7 +233,7 @@ server 127.0.0.1:1;
 checkups_cluster "a b";
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: invalid cluster name "a b", it must be 1 to 128 letters, digits and the characters . _ : - in up.conf:1
+checkups: "checkups_cluster" directive: invalid cluster name "a b", it must be 1 to 128 letters, digits and the characters . _ : - in up.conf:1
 
 
 
@@ -185,7 +241,7 @@ server 127.0.0.1:1;
 --- upstream eval
 "checkups_cluster caf\xc3\xa9;\nserver 127.0.0.1:1;\n"
 --- refused eval
-qq{"checkups_cluster" directive: invalid cluster name "caf\xc3\xa9", it must be 1 to 128 letters, digits and the characters . _ : - in up.conf:1\n}
+qq{checkups: "checkups_cluster" directive: invalid cluster name "caf\xc3\xa9", it must be 1 to 128 letters, digits and the characters . _ : - in up.conf:1\n}
 
 
 
@@ -196,7 +252,7 @@ Nothing of it may be cut off and the rest taken for the name.
 --- config
 --- must_die: 1
 --- error_log eval
-[qr/\[emerg\] \d+#\d+: "checkups_cluster" directive: invalid cluster name "caf.*", it must be 1 to 128 letters, digits and the characters \. _ : - in \S+up\.conf:1$/]
+[qr/\[emerg\] \d+#\d+: checkups: "checkups_cluster" directive: invalid cluster name "caf.*", it must be 1 to 128 letters, digits and the characters \. _ : - in \S+up\.conf:1$/]
 
 
 
@@ -204,7 +260,7 @@ Nothing of it may be cut off and the rest taken for the name.
 --- upstream eval
 "checkups_cluster " . 'x' x 129 . ";\nserver 127.0.0.1:1;\n"
 --- refused eval
-'"checkups_cluster" directive: invalid cluster name "' . 'x' x 129 . qq{", it must be 1 to 128 letters, digits and the characters . _ : - in up.conf:1\n}
+'checkups: "checkups_cluster" directive: invalid cluster name "' . 'x' x 129 . qq{", it must be 1 to 128 letters, digits and the characters . _ : - in up.conf:1\n}
 
 
 
@@ -227,12 +283,174 @@ checkups_cluster Az09._:- tries=1000000;
 server 127.0.0.1:1;
 --- request
 GET /api/clusters/Az09._:-
---- response_body_like eval
-'^\{"name":"Az09\._:-","balance":"round_robin","tries":1000000,'
+--- response_body eval
+::json_cluster('Az09._:-', [::json_level(undef, [::json_server('127.0.0.1:1')])], tries => 1000000)
 
 
 
-=== TEST 20: checkups_cluster: an upstream whose name no cluster can have
+=== TEST 20: checkups_cluster: no time for tries
+--- upstream
+checkups_cluster tries_timeout=0;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: invalid value in "tries_timeout=0", it must be a time from 1ms to 604800s, for example 5s or 500ms in up.conf:1
+
+
+
+=== TEST 21: checkups_cluster: a time for tries that is too long
+--- upstream
+checkups_cluster tries_timeout=1w1ms;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: invalid value in "tries_timeout=1w1ms", it must be a time from 1ms to 604800s, for example 5s or 500ms in up.conf:1
+
+
+
+=== TEST 22: checkups_cluster: a time for tries that is none
+--- upstream
+server 127.0.0.1:1;
+checkups_cluster a tries_timeout=5x;
+--- refused
+checkups: "checkups_cluster" directive: invalid value in "tries_timeout=5x", it must be a time from 1ms to 604800s, for example 5s or 500ms in up.conf:2
+
+
+
+=== TEST 23: checkups_cluster: an empty time for tries
+--- upstream
+checkups_cluster tries_timeout=;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: invalid value in "tries_timeout=", it must be a time from 1ms to 604800s, for example 5s or 500ms in up.conf:1
+
+
+
+=== TEST 24: checkups_cluster: tries_timeout twice
+--- upstream
+checkups_cluster tries_timeout=1s tries=2 tries_timeout=2s;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: duplicate parameter "tries_timeout=2s" in up.conf:1
+
+
+
+=== TEST 25: checkups_cluster: protected by a word that there is not
+--- upstream
+checkups_cluster protected=two;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: invalid value in "protected=two", it must be all, one or off in up.conf:1
+
+
+
+=== TEST 26: checkups_cluster: protected in capitals
+--- upstream
+checkups_cluster protected=Off;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: invalid value in "protected=Off", it must be all, one or off in up.conf:1
+
+
+
+=== TEST 27: checkups_cluster: protected by nothing
+--- upstream
+checkups_cluster protected=;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: invalid value in "protected=", it must be all, one or off in up.conf:1
+
+
+
+=== TEST 28: checkups_cluster: protected twice
+--- upstream
+checkups_cluster protected=all protected=all;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: duplicate parameter "protected=all" in up.conf:1
+
+
+
+=== TEST 29: checkups_cluster: no time to connect
+--- upstream
+checkups_cluster connect_timeout=0s;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: invalid value in "connect_timeout=0s", it must be a time from 1ms to 604800s, for example 5s or 500ms in up.conf:1
+
+
+
+=== TEST 30: checkups_cluster: connect_timeout twice
+--- upstream
+checkups_cluster connect_timeout=1s connect_timeout=1s;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: duplicate parameter "connect_timeout=1s" in up.conf:1
+
+
+
+=== TEST 31: checkups_cluster: a time to send that is too long
+--- upstream
+checkups_cluster send_timeout=604801;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: invalid value in "send_timeout=604801", it must be a time from 1ms to 604800s, for example 5s or 500ms in up.conf:1
+
+
+
+=== TEST 32: checkups_cluster: send_timeout twice
+--- upstream
+checkups_cluster send_timeout=1s send_timeout=2s;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: duplicate parameter "send_timeout=2s" in up.conf:1
+
+
+
+=== TEST 33: checkups_cluster: a time to read that is negative
+--- upstream
+checkups_cluster read_timeout=-1s;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: invalid value in "read_timeout=-1s", it must be a time from 1ms to 604800s, for example 5s or 500ms in up.conf:1
+
+
+
+=== TEST 34: checkups_cluster: read_timeout twice
+--- upstream
+checkups_cluster read_timeout=1s send_timeout=1s read_timeout=1s;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_cluster" directive: duplicate parameter "read_timeout=1s" in up.conf:1
+
+
+
+=== TEST 35: checkups_cluster: every parameter, in any order
+--- upstream
+server 127.0.0.1:1;
+checkups_cluster read_timeout=1w tries_timeout=1m30s protected=one a connect_timeout=1ms tries=1 send_timeout=2;
+--- request
+GET /api/clusters/a
+--- response_body eval
+::json_cluster('a', [::json_level(undef, [::json_server('127.0.0.1:1')])],
+    tries => 1, tries_timeout => '"90s"', protected => '"one"',
+    connect_timeout => '"1ms"', send_timeout => '"2s"', read_timeout => '"604800s"')
+
+
+
+=== TEST 36: checkups_cluster: every word for protected
+--- http
+upstream all { checkups_cluster protected=all; server 127.0.0.1:1; }
+upstream one { checkups_cluster protected=one; server 127.0.0.1:1; }
+upstream on  { checkups_cluster protected=on;  server 127.0.0.1:1; }
+upstream off { checkups_cluster protected=off; server 127.0.0.1:1; }
+--- request eval
+[map { "GET /api/clusters/$_" } qw(all one on off)]
+--- response_body eval
+[map { my ($name, $protected) = split /=/; ::json_cluster($name, [::json_level(undef, [::json_server('127.0.0.1:1')])], protected => qq("$protected")) }
+    qw(all=all one=one on=one off=off)]
+
+
+
+=== TEST 37: checkups_cluster: an upstream whose name no cluster can have
 --- http
 upstream a!b {
     server 127.0.0.1:1;
@@ -243,7 +461,7 @@ checkups: invalid cluster name "a!b", it must be 1 to 128 letters, digits and th
 
 
 
-=== TEST 21: checkups_cluster: such an upstream with a name for the cluster
+=== TEST 38: checkups_cluster: such an upstream with a name for the cluster
 --- http
 upstream a!b {
     server 127.0.0.1:1;
@@ -251,12 +469,12 @@ upstream a!b {
 }
 --- request
 GET /api/clusters/ab
---- response_body_like eval
-'^\{"name":"ab","balance":"round_robin","tries":null,'
+--- response_body eval
+::json_cluster('ab', [::json_level(undef, [::json_server('127.0.0.1:1')])])
 
 
 
-=== TEST 22: one name in two blocks: that of an upstream and a given one
+=== TEST 39: one name in two blocks: that of an upstream and a given one
 --- http
 upstream a {
     checkups_cluster;
@@ -271,7 +489,7 @@ checkups: duplicate cluster name "a", it is that of the upstream in http.conf:2 
 
 
 
-=== TEST 23: one name in two blocks: given in both
+=== TEST 40: one name in two blocks: given in both
 --- http
 upstream a { checkups_cluster x tries=1; server 127.0.0.1:1; }
 
@@ -281,7 +499,7 @@ checkups: duplicate cluster name "x", it is that of the upstream in http.conf:1 
 
 
 
-=== TEST 24: names that differ in case are two
+=== TEST 41: names that differ in case are two
 --- http
 upstream a { checkups_cluster x; server 127.0.0.1:1; }
 upstream b { checkups_cluster X; server 127.0.0.1:2; }
@@ -292,47 +510,47 @@ GET /api/clusters/X
 
 
 
-=== TEST 25: ip_hash before
+=== TEST 42: ip_hash before
 --- upstream
 ip_hash;
 checkups_cluster;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: the block has a balancing method already: put "checkups_cluster" before "keepalive", and remove other methods (ip_hash, least_conn, hash, random) in up.conf:2
+checkups: "checkups_cluster" directive: the block has a balancing method already: put "checkups_cluster" before "keepalive", and remove other methods (ip_hash, least_conn, hash, random) in up.conf:2
 
 
 
-=== TEST 26: least_conn before
+=== TEST 43: least_conn before
 --- upstream
 least_conn;
 checkups_cluster;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: the block has a balancing method already: put "checkups_cluster" before "keepalive", and remove other methods (ip_hash, least_conn, hash, random) in up.conf:2
+checkups: "checkups_cluster" directive: the block has a balancing method already: put "checkups_cluster" before "keepalive", and remove other methods (ip_hash, least_conn, hash, random) in up.conf:2
 
 
 
-=== TEST 27: hash before
+=== TEST 44: hash before
 --- upstream
 hash $uri consistent;
 checkups_cluster;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: the block has a balancing method already: put "checkups_cluster" before "keepalive", and remove other methods (ip_hash, least_conn, hash, random) in up.conf:2
+checkups: "checkups_cluster" directive: the block has a balancing method already: put "checkups_cluster" before "keepalive", and remove other methods (ip_hash, least_conn, hash, random) in up.conf:2
 
 
 
-=== TEST 28: random before
+=== TEST 45: random before
 --- upstream
 random two;
 checkups_cluster;
 server 127.0.0.1:1;
 --- refused
-"checkups_cluster" directive: the block has a balancing method already: put "checkups_cluster" before "keepalive", and remove other methods (ip_hash, least_conn, hash, random) in up.conf:2
+checkups: "checkups_cluster" directive: the block has a balancing method already: put "checkups_cluster" before "keepalive", and remove other methods (ip_hash, least_conn, hash, random) in up.conf:2
 
 
 
-=== TEST 29: ip_hash behind
+=== TEST 46: ip_hash behind
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -342,7 +560,7 @@ checkups: "checkups_cluster" directive: a balancing method behind it replaces it
 
 
 
-=== TEST 30: least_conn behind
+=== TEST 47: least_conn behind
 --- upstream
 # the first line
 checkups_cluster;
@@ -353,7 +571,7 @@ checkups: "checkups_cluster" directive: a balancing method behind it replaces it
 
 
 
-=== TEST 31: hash behind
+=== TEST 48: hash behind
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -363,7 +581,7 @@ checkups: "checkups_cluster" directive: a balancing method behind it replaces it
 
 
 
-=== TEST 32: random behind
+=== TEST 49: random behind
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -373,7 +591,7 @@ checkups: "checkups_cluster" directive: a balancing method behind it replaces it
 
 
 
-=== TEST 33: a method behind keepalive
+=== TEST 50: a method behind keepalive
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -384,7 +602,7 @@ checkups: "checkups_cluster" directive: a balancing method behind it replaces it
 
 
 
-=== TEST 34: a method behind it, in a block whose check stands first
+=== TEST 51: a method behind it, in a block whose check stands first
 --- upstream
 checkups_check tcp;
 checkups_cluster;
@@ -395,19 +613,42 @@ checkups: "checkups_cluster" directive: a balancing method behind it replaces it
 
 
 
-=== TEST 35: keepalive before
+=== TEST 52: a method behind levels
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1; }
+least_conn;
+--- refused
+checkups: "checkups_cluster" directive: a balancing method behind it replaces it, remove that method (ip_hash, least_conn, hash, random) in up.conf:1
+
+
+
+=== TEST 53: a method behind a level of another upstream's servers
+--- http
+upstream other { server 127.0.0.1:1; }
+upstream up {
+    checkups_cluster;
+    checkups_level_from a other;
+    hash $uri consistent;
+}
+--- refused
+checkups: "checkups_cluster" directive: a balancing method behind it replaces it, remove that method (ip_hash, least_conn, hash, random) in http.conf:3
+
+
+
+=== TEST 54: keepalive before
 Before nginx 1.29.7 it would be lost without a word.
 --- upstream
 server 127.0.0.1:1;
 keepalive 2;
 checkups_cluster;
 --- refused
-"checkups_cluster" directive: the block has a balancing method already: put "checkups_cluster" before "keepalive", and remove other methods (ip_hash, least_conn, hash, random) in up.conf:3
+checkups: "checkups_cluster" directive: the block has a balancing method already: put "checkups_cluster" before "keepalive", and remove other methods (ip_hash, least_conn, hash, random) in up.conf:3
 --- skip_nginx: 3: >= 1.29.7
 
 
 
-=== TEST 36: keepalive behind
+=== TEST 55: keepalive behind
 --- upstream
 checkups_cluster;
 server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
@@ -434,7 +675,7 @@ location = /t {
 
 
 
-=== TEST 37: nginx's zone before and behind, which nginx's balancers want
+=== TEST 56: nginx's zone before and behind, which nginx's balancers want
 --- http
 upstream a { zone a 64k; checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
 upstream b { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; zone b 64k; }
@@ -452,7 +693,7 @@ location /b { proxy_pass http://b; }
 
 
 
-=== TEST 38: a stock upstream beside a cluster
+=== TEST 57: a stock upstream beside a cluster
 --- http
 upstream stock   { least_conn; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
 upstream cluster { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
@@ -474,7 +715,7 @@ location /api/    { checkups_api; }
 
 
 
-=== TEST 39: checkups_cluster outside of upstream: http
+=== TEST 58: checkups_cluster outside of upstream: http
 --- http
 checkups_cluster;
 --- refused
@@ -482,7 +723,7 @@ checkups_cluster;
 
 
 
-=== TEST 40: checkups_cluster outside of upstream: server
+=== TEST 59: checkups_cluster outside of upstream: server
 --- server
 checkups_cluster a;
 --- refused
@@ -490,7 +731,7 @@ checkups_cluster a;
 
 
 
-=== TEST 41: checkups_cluster outside of upstream: location
+=== TEST 60: checkups_cluster outside of upstream: location
 --- server
 location /x {
     checkups_cluster;
@@ -500,7 +741,157 @@ location /x {
 
 
 
-=== TEST 42: checkups_check outside of upstream: http
+=== TEST 61: checkups_level outside of upstream: http
+--- http
+checkups_level a { server 127.0.0.1:1; }
+--- refused
+"checkups_level" directive is not allowed here in http.conf:1
+
+
+
+=== TEST 62: checkups_level outside of upstream: server
+--- server
+# the first line
+checkups_level a { server 127.0.0.1:1; }
+--- refused
+"checkups_level" directive is not allowed here in server.conf:2
+
+
+
+=== TEST 63: checkups_level outside of upstream: location
+--- server
+location /x { checkups_level a { server 127.0.0.1:1; } }
+--- refused
+"checkups_level" directive is not allowed here in server.conf:1
+
+
+
+=== TEST 64: checkups_level_from outside of upstream: http
+--- http
+checkups_level_from a other;
+--- refused
+"checkups_level_from" directive is not allowed here in http.conf:1
+
+
+
+=== TEST 65: checkups_level_from outside of upstream: server
+--- server
+# the first line
+checkups_level_from a other;
+--- refused
+"checkups_level_from" directive is not allowed here in server.conf:2
+
+
+
+=== TEST 66: checkups_level_from outside of upstream: location
+--- server
+location /x { checkups_level_from a other; }
+--- refused
+"checkups_level_from" directive is not allowed here in server.conf:1
+
+
+
+=== TEST 67: checkups_order outside of upstream: http
+--- http
+checkups_order $uri;
+--- refused
+"checkups_order" directive is not allowed here in http.conf:1
+
+
+
+=== TEST 68: checkups_order outside of upstream: server
+--- server
+# the first line
+checkups_order $uri;
+--- refused
+"checkups_order" directive is not allowed here in server.conf:2
+
+
+
+=== TEST 69: checkups_order outside of upstream: location
+--- server
+location /x { checkups_order $uri; }
+--- refused
+"checkups_order" directive is not allowed here in server.conf:1
+
+
+
+=== TEST 70: checkups_balance outside of upstream: http
+--- http
+checkups_balance least_conn;
+--- refused
+"checkups_balance" directive is not allowed here in http.conf:1
+
+
+
+=== TEST 71: checkups_balance outside of upstream: server
+--- server
+# the first line
+checkups_balance least_conn;
+--- refused
+"checkups_balance" directive is not allowed here in server.conf:2
+
+
+
+=== TEST 72: checkups_balance outside of upstream: location
+--- server
+location /x { checkups_balance least_conn; }
+--- refused
+"checkups_balance" directive is not allowed here in server.conf:1
+
+
+
+=== TEST 73: checkups_fail_status outside of upstream: http
+--- http
+checkups_fail_status 500;
+--- refused
+"checkups_fail_status" directive is not allowed here in http.conf:1
+
+
+
+=== TEST 74: checkups_fail_status outside of upstream: server
+--- server
+# the first line
+checkups_fail_status 500;
+--- refused
+"checkups_fail_status" directive is not allowed here in server.conf:2
+
+
+
+=== TEST 75: checkups_fail_status outside of upstream: location
+--- server
+location /x { checkups_fail_status 500; }
+--- refused
+"checkups_fail_status" directive is not allowed here in server.conf:1
+
+
+
+=== TEST 76: checkups_server outside of upstream: http
+--- http
+checkups_server 127.0.0.1:1 drain;
+--- refused
+"checkups_server" directive is not allowed here in http.conf:1
+
+
+
+=== TEST 77: checkups_server outside of upstream: server
+--- server
+# the first line
+checkups_server 127.0.0.1:1 drain;
+--- refused
+"checkups_server" directive is not allowed here in server.conf:2
+
+
+
+=== TEST 78: checkups_server outside of upstream: location
+--- server
+location /x { checkups_server 127.0.0.1:1 drain; }
+--- refused
+"checkups_server" directive is not allowed here in server.conf:1
+
+
+
+=== TEST 79: checkups_check outside of upstream: http
 --- http
 checkups_check tcp;
 --- refused
@@ -508,7 +899,7 @@ checkups_check tcp;
 
 
 
-=== TEST 43: checkups_check outside of upstream: server
+=== TEST 80: checkups_check outside of upstream: server
 --- server
 # the first line
 checkups_check tcp;
@@ -517,7 +908,7 @@ checkups_check tcp;
 
 
 
-=== TEST 44: checkups_check outside of upstream: location
+=== TEST 81: checkups_check outside of upstream: location
 --- server
 location /x { checkups_check tcp; }
 --- refused
@@ -525,7 +916,7 @@ location /x { checkups_check tcp; }
 
 
 
-=== TEST 45: checkups_check without checkups_cluster
+=== TEST 82: checkups_check without checkups_cluster
 --- upstream
 least_conn;
 server 127.0.0.1:1;
@@ -535,7 +926,7 @@ checkups: "checkups_check" directive: it must stand together with "checkups_clus
 
 
 
-=== TEST 46: checkups_check off without checkups_cluster
+=== TEST 83: checkups_check off without checkups_cluster
 --- upstream
 server 127.0.0.1:1;
 checkups_check off;
@@ -544,239 +935,344 @@ checkups: "checkups_check" directive: it must stand together with "checkups_clus
 
 
 
-=== TEST 47: checkups_check: without a type
+=== TEST 84: checkups_balance without checkups_cluster
+--- upstream
+server 127.0.0.1:1;
+checkups_balance least_conn;
+--- refused
+checkups: "checkups_balance" directive: it must stand together with "checkups_cluster" in up.conf:2
+
+
+
+=== TEST 85: checkups_order without checkups_cluster
+--- upstream
+checkups_order $cookie_dc;
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_order" directive: it must stand together with "checkups_cluster" in up.conf:1
+
+
+
+=== TEST 86: checkups_fail_status without checkups_cluster
+--- upstream
+server 127.0.0.1:1;
+
+checkups_fail_status 500;
+--- refused
+checkups: "checkups_fail_status" directive: it must stand together with "checkups_cluster" in up.conf:3
+
+
+
+=== TEST 87: checkups_server without checkups_cluster
+--- upstream
+server 127.0.0.1:1;
+checkups_server 127.0.0.1:1 drain;
+--- refused
+checkups: "checkups_server" directive: it must stand together with "checkups_cluster" in up.conf:2
+
+
+
+=== TEST 88: several of them without checkups_cluster: the first is named
+--- upstream
+server 127.0.0.1:1;
+checkups_fail_status 500;
+checkups_balance round_robin;
+--- refused
+checkups: "checkups_fail_status" directive: it must stand together with "checkups_cluster" in up.conf:2
+
+
+
+=== TEST 89: checkups_level without checkups_cluster
+--- upstream
+server 127.0.0.1:1;
+checkups_level a { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: it must stand behind "checkups_cluster" in up.conf:2
+
+
+
+=== TEST 90: checkups_level before checkups_cluster
+--- upstream
+checkups_level a { server 127.0.0.1:1; }
+checkups_cluster;
+--- refused
+checkups: "checkups_level" directive: it must stand behind "checkups_cluster" in up.conf:1
+
+
+
+=== TEST 91: checkups_level_from without checkups_cluster
+--- http
+upstream other { server 127.0.0.1:1; }
+upstream up {
+    server 127.0.0.1:1;
+    checkups_level_from a other;
+}
+--- refused
+checkups: "checkups_level_from" directive: it must stand behind "checkups_cluster" in http.conf:4
+
+
+
+=== TEST 92: checkups_level_from before checkups_cluster
+--- http
+upstream other { server 127.0.0.1:1; }
+upstream up {
+    checkups_level_from a other;
+    checkups_cluster;
+}
+--- refused
+checkups: "checkups_level_from" directive: it must stand behind "checkups_cluster" in http.conf:3
+
+
+
+=== TEST 93: all others may stand before checkups_cluster
+--- upstream
+checkups_server 127.0.0.1:1 drain;
+checkups_fail_status 500;
+checkups_order 1;
+checkups_balance least_conn;
+server 127.0.0.1:1;
+checkups_cluster;
+--- request
+GET /api/clusters/up
+--- response_body eval
+::json_cluster('up', [::json_level(undef, [::json_server('127.0.0.1:1', drain => 'true')])],
+    balance => '"least_conn"', order => '"1"', fail_status => '["500"]')
+
+
+
+=== TEST 94: checkups_check: without a type
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check;
 --- refused
-"checkups_check" directive: missing type of check, allowed are tcp, http and off in up.conf:3
+checkups: "checkups_check" directive: missing type of check, allowed are tcp, http and off in up.conf:3
 
 
 
-=== TEST 48: checkups_check: an unknown type
+=== TEST 95: checkups_check: an unknown type
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check icmp interval=1s;
 --- refused
-"checkups_check" directive: unknown type "icmp" of check, allowed are tcp, http and off in up.conf:3
+checkups: "checkups_check" directive: unknown type "icmp" of check, allowed are tcp, http and off in up.conf:3
 
 
 
-=== TEST 49: checkups_check: types are in small letters
+=== TEST 96: checkups_check: types are in small letters
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check HTTP;
 --- refused
-"checkups_check" directive: unknown type "HTTP" of check, allowed are tcp, http and off in up.conf:3
+checkups: "checkups_check" directive: unknown type "HTTP" of check, allowed are tcp, http and off in up.conf:3
 
 
 
-=== TEST 50: checkups_check: a parameter where the type should be
+=== TEST 97: checkups_check: a parameter where the type should be
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check interval=1s http;
 --- refused
-"checkups_check" directive: unknown type "interval=1s" of check, allowed are tcp, http and off in up.conf:3
+checkups: "checkups_check" directive: unknown type "interval=1s" of check, allowed are tcp, http and off in up.conf:3
 
 
 
-=== TEST 51: checkups_check: a second one
+=== TEST 98: checkups_check: a second one
 --- upstream
 checkups_cluster;
 checkups_check tcp;
 server 127.0.0.1:1;
 checkups_check http;
 --- refused
-"checkups_check" directive: it is duplicate, an upstream has one check in up.conf:4
+checkups: "checkups_check" directive: it is duplicate, an upstream has one check in up.conf:4
 
 
 
-=== TEST 52: checkups_check: a second one after off
+=== TEST 99: checkups_check: a second one after off
 --- upstream
 checkups_cluster;
 checkups_check off;
 checkups_check http;
 server 127.0.0.1:1;
 --- refused
-"checkups_check" directive: it is duplicate, an upstream has one check in up.conf:3
+checkups: "checkups_check" directive: it is duplicate, an upstream has one check in up.conf:3
 
 
 
-=== TEST 53: checkups_check: off takes no parameters
+=== TEST 100: checkups_check: off takes no parameters
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check off interval=1s;
 --- refused
-"checkups_check" directive: unexpected parameter "interval=1s" after "off" in up.conf:3
+checkups: "checkups_check" directive: unexpected parameter "interval=1s" after "off" in up.conf:3
 
 
 
-=== TEST 54: checkups_check: an unknown parameter of a tcp check
+=== TEST 101: checkups_check: an unknown parameter of a tcp check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp intervall=1s;
 --- refused
-"checkups_check" directive: unknown parameter "intervall=1s", allowed are interval=, jitter=, timeout=, fails=, passes= and port= in up.conf:3
+checkups: "checkups_check" directive: unknown parameter "intervall=1s", allowed are interval=, jitter=, timeout=, fails=, passes= and port= in up.conf:3
 
 
 
-=== TEST 55: checkups_check: an unknown parameter of an http check
+=== TEST 102: checkups_check: an unknown parameter of an http check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check http match=ok;
 --- refused
-"checkups_check" directive: unknown parameter "match=ok", allowed are interval=, jitter=, timeout=, fails=, passes=, port=, uri=, method= and host= in up.conf:3
+checkups: "checkups_check" directive: unknown parameter "match=ok", allowed are interval=, jitter=, timeout=, fails=, passes=, port=, uri=, method= and host= in up.conf:3
 
 
 
-=== TEST 56: checkups_check: a word without =
+=== TEST 103: checkups_check: a word without =
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check http interval;
 --- refused
-"checkups_check" directive: unknown parameter "interval", allowed are interval=, jitter=, timeout=, fails=, passes=, port=, uri=, method= and host= in up.conf:3
+checkups: "checkups_check" directive: unknown parameter "interval", allowed are interval=, jitter=, timeout=, fails=, passes=, port=, uri=, method= and host= in up.conf:3
 
 
 
-=== TEST 57: checkups_check: a parameter of http checks in a tcp check
+=== TEST 104: checkups_check: a parameter of http checks in a tcp check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp uri=/healthz;
 --- refused
-"checkups_check" directive: parameter "uri=/healthz" is not for a check of type "tcp", allowed are interval=, jitter=, timeout=, fails=, passes= and port= in up.conf:3
+checkups: "checkups_check" directive: parameter "uri=/healthz" is not for a check of type "tcp", allowed are interval=, jitter=, timeout=, fails=, passes= and port= in up.conf:3
 
 
 
-=== TEST 58: checkups_check: a parameter twice
+=== TEST 105: checkups_check: a parameter twice
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check http uri=/a fails=2 uri=/b;
 --- refused
-"checkups_check" directive: duplicate parameter "uri=/b" in up.conf:3
+checkups: "checkups_check" directive: duplicate parameter "uri=/b" in up.conf:3
 
 
 
-=== TEST 59: checkups_check: an interval that is too short
+=== TEST 106: checkups_check: an interval that is too short
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp interval=9ms;
 --- refused
-"checkups_check" directive: invalid value in "interval=9ms", it must be a time from 10ms to 604800s, for example 5s or 500ms in up.conf:3
+checkups: "checkups_check" directive: invalid value in "interval=9ms", it must be a time from 10ms to 604800s, for example 5s or 500ms in up.conf:3
 
 
 
-=== TEST 60: checkups_check: an interval that is too long
+=== TEST 107: checkups_check: an interval that is too long
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp interval=1w1s;
 --- refused
-"checkups_check" directive: invalid value in "interval=1w1s", it must be a time from 10ms to 604800s, for example 5s or 500ms in up.conf:3
+checkups: "checkups_check" directive: invalid value in "interval=1w1s", it must be a time from 10ms to 604800s, for example 5s or 500ms in up.conf:3
 
 
 
-=== TEST 61: checkups_check: an interval that is no time
+=== TEST 108: checkups_check: an interval that is no time
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp interval=1.5s;
 --- refused
-"checkups_check" directive: invalid value in "interval=1.5s", it must be a time from 10ms to 604800s, for example 5s or 500ms in up.conf:3
+checkups: "checkups_check" directive: invalid value in "interval=1.5s", it must be a time from 10ms to 604800s, for example 5s or 500ms in up.conf:3
 
 
 
-=== TEST 62: checkups_check: an empty interval
+=== TEST 109: checkups_check: an empty interval
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp interval=;
 --- refused
-"checkups_check" directive: invalid value in "interval=", it must be a time from 10ms to 604800s, for example 5s or 500ms in up.conf:3
+checkups: "checkups_check" directive: invalid value in "interval=", it must be a time from 10ms to 604800s, for example 5s or 500ms in up.conf:3
 
 
 
-=== TEST 63: checkups_check: a jitter that is no time
+=== TEST 110: checkups_check: a jitter that is no time
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp jitter=-1s;
 --- refused
-"checkups_check" directive: invalid value in "jitter=-1s", it must be a time from 0s to 604800s, for example 5s or 500ms in up.conf:3
+checkups: "checkups_check" directive: invalid value in "jitter=-1s", it must be a time from 0s to 604800s, for example 5s or 500ms in up.conf:3
 
 
 
-=== TEST 64: checkups_check: no timeout
+=== TEST 111: checkups_check: no timeout
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp timeout=0;
 --- refused
-"checkups_check" directive: invalid value in "timeout=0", it must be a time from 1ms to 604800s, for example 5s or 500ms in up.conf:3
+checkups: "checkups_check" directive: invalid value in "timeout=0", it must be a time from 1ms to 604800s, for example 5s or 500ms in up.conf:3
 
 
 
-=== TEST 65: checkups_check: a number of fails that is too low
+=== TEST 112: checkups_check: a number of fails that is too low
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp fails=0;
 --- refused
-"checkups_check" directive: invalid value in "fails=0", it must be a number from 1 to 1000000 in up.conf:3
+checkups: "checkups_check" directive: invalid value in "fails=0", it must be a number from 1 to 1000000 in up.conf:3
 
 
 
-=== TEST 66: checkups_check: a number of passes that is too high
+=== TEST 113: checkups_check: a number of passes that is too high
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp passes=1000001;
 --- refused
-"checkups_check" directive: invalid value in "passes=1000001", it must be a number from 1 to 1000000 in up.conf:3
+checkups: "checkups_check" directive: invalid value in "passes=1000001", it must be a number from 1 to 1000000 in up.conf:3
 
 
 
-=== TEST 67: checkups_check: port=0
+=== TEST 114: checkups_check: port=0
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp port=0;
 --- refused
-"checkups_check" directive: invalid value in "port=0", it must be a number from 1 to 65535 in up.conf:3
+checkups: "checkups_check" directive: invalid value in "port=0", it must be a number from 1 to 65535 in up.conf:3
 
 
 
-=== TEST 68: checkups_check: port=65536
+=== TEST 115: checkups_check: port=65536
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check http port=65536;
 --- refused
-"checkups_check" directive: invalid value in "port=65536", it must be a number from 1 to 65535 in up.conf:3
+checkups: "checkups_check" directive: invalid value in "port=65536", it must be a number from 1 to 65535 in up.conf:3
 
 
 
-=== TEST 69: checkups_check: a uri that does not begin with a slash
+=== TEST 116: checkups_check: a uri that does not begin with a slash
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check http uri=healthz;
 --- refused
-"checkups_check" directive: invalid value in "uri=healthz", it must be a path that begins with / and has no blanks in up.conf:3
+checkups: "checkups_check" directive: invalid value in "uri=healthz", it must be a path that begins with / and has no blanks in up.conf:3
 
 
 
-=== TEST 70: checkups_check: a uri with a line in it
+=== TEST 117: checkups_check: a uri with a line in it
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -784,41 +1280,41 @@ checkups_check http "uri=/ HTTP/1.1\r\nX: y";
 --- config
 --- must_die: 1
 --- error_log eval
-[qr{\[emerg\] \d+#\d+: "checkups_check" directive: invalid value in "uri=/ HTTP/1\.1}, qr{X: y", it must be a path that begins with / and has no blanks in \S+up\.conf:3$}]
+[qr{\[emerg\] \d+#\d+: checkups: "checkups_check" directive: invalid value in "uri=/ HTTP/1\.1}, qr{X: y", it must be a path that begins with / and has no blanks in \S+up\.conf:3$}]
 
 
 
-=== TEST 71: checkups_check: a method that is none
+=== TEST 118: checkups_check: a method that is none
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check http method=get;
 --- refused
-"checkups_check" directive: invalid value in "method=get", it must be a method in capital letters, for example GET or HEAD in up.conf:3
+checkups: "checkups_check" directive: invalid value in "method=get", it must be a method in capital letters, for example GET or HEAD in up.conf:3
 
 
 
-=== TEST 72: checkups_check: no host
+=== TEST 119: checkups_check: no host
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check http host=;
 --- refused
-"checkups_check" directive: invalid value in "host=", it must be a host name without blanks in up.conf:3
+checkups: "checkups_check" directive: invalid value in "host=", it must be a host name without blanks in up.conf:3
 
 
 
-=== TEST 73: checkups_check: a blank in the host
+=== TEST 120: checkups_check: a blank in the host
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check http "host=a b";
 --- refused
-"checkups_check" directive: invalid value in "host=a b", it must be a host name without blanks in up.conf:3
+checkups: "checkups_check" directive: invalid value in "host=a b", it must be a host name without blanks in up.conf:3
 
 
 
-=== TEST 74: checkups_check: the defaults of a tcp check
+=== TEST 121: checkups_check: the defaults of a tcp check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 down;
@@ -826,11 +1322,11 @@ checkups_check tcp;
 --- request
 GET /api/clusters/up
 --- response_body chomp
-{"name":"up","balance":"round_robin","tries":null,"levels":[{"servers":[{"server":"127.0.0.1:1","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":0,"down":true}]}],"checks":[{"type":"tcp","interval":"5s","jitter":"0s","timeout":"2s","fails":1,"passes":1,"port":null}]}
+{"name":"up","balance":"round_robin","order":null,"protected":"all","tries":null,"tries_timeout":null,"connect_timeout":null,"send_timeout":null,"read_timeout":null,"fail_status":[],"levels":[{"name":null,"tries":null,"tries_timeout":null,"servers":[{"server":"127.0.0.1:1","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":0,"slow_start":"0s","down":true,"drain":false}]}],"checks":[{"type":"tcp","interval":"5s","jitter":"0s","timeout":"2s","fails":1,"passes":1,"port":null}]}
 
 
 
-=== TEST 75: checkups_check: the defaults of an http check, before the other lines
+=== TEST 122: checkups_check: the defaults of an http check, before the other lines
 --- upstream
 checkups_check http;
 server 127.0.0.1:1 down;
@@ -838,11 +1334,11 @@ checkups_cluster other;
 --- request
 GET /api/clusters/other
 --- response_body chomp
-{"name":"other","balance":"round_robin","tries":null,"levels":[{"servers":[{"server":"127.0.0.1:1","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":0,"down":true}]}],"checks":[{"type":"http","method":"GET","uri":"/","host":"up","interval":"5s","jitter":"0s","timeout":"2s","fails":1,"passes":1,"port":null}]}
+{"name":"other","balance":"round_robin","order":null,"protected":"all","tries":null,"tries_timeout":null,"connect_timeout":null,"send_timeout":null,"read_timeout":null,"fail_status":[],"levels":[{"name":null,"tries":null,"tries_timeout":null,"servers":[{"server":"127.0.0.1:1","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":0,"slow_start":"0s","down":true,"drain":false}]}],"checks":[{"type":"http","method":"GET","uri":"/","host":"up","interval":"5s","jitter":"0s","timeout":"2s","fails":1,"passes":1,"port":null}]}
 
 
 
-=== TEST 76: checkups_check: every parameter
+=== TEST 123: checkups_check: every parameter
 The timeout may exceed the interval.
 --- upstream
 checkups_cluster;
@@ -856,7 +1352,7 @@ qr{"checks":\[\Q{"type":"http","method":"OPTIONS","uri":"/health?a=b&c","host":"
 
 
 
-=== TEST 77: checkups_check: the longest times
+=== TEST 124: checkups_check: the longest times
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 down;
@@ -868,7 +1364,7 @@ qr{"interval":"604800s","jitter":"604800s","timeout":"604800s"}
 
 
 
-=== TEST 78: checkups_check: off
+=== TEST 125: checkups_check: off
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -880,7 +1376,7 @@ qr{"checks":\[\]\}$}
 
 
 
-=== TEST 79: server: every parameter of nginx, IPv6, a unix socket, and one address twice
+=== TEST 126: server: every parameter of nginx, IPv6, a unix socket, and one address twice
 --- upstream
 checkups_cluster tries=2;
 server 127.0.0.1:1 weight=5 max_fails=3 fail_timeout=1m max_conns=7;
@@ -892,14 +1388,14 @@ server unix:/b.sock backup down;
 --- request
 GET /api/clusters/up
 --- response_body chomp
-{"name":"up","balance":"round_robin","tries":2,"levels":[{"servers":[{"server":"127.0.0.1:1","weight":5,"max_fails":3,"fail_timeout":"60s","max_conns":7,"down":false},{"server":"127.0.0.1:1","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":0,"down":false},{"server":"[::1]:2","weight":1,"max_fails":0,"fail_timeout":"0s","max_conns":0,"down":false},{"server":"unix:$TEST_NGINX_SERVER_ROOT/a.sock","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":0,"down":true}]},{"servers":[{"server":"127.0.0.1:80","weight":2,"max_fails":1,"fail_timeout":"10s","max_conns":0,"down":false},{"server":"unix:/b.sock","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":0,"down":true}]}],"checks":[]}
+{"name":"up","balance":"round_robin","order":null,"protected":"all","tries":2,"tries_timeout":null,"connect_timeout":null,"send_timeout":null,"read_timeout":null,"fail_status":[],"levels":[{"name":null,"tries":null,"tries_timeout":null,"servers":[{"server":"127.0.0.1:1","weight":5,"max_fails":3,"fail_timeout":"60s","max_conns":7,"slow_start":"0s","down":false,"drain":false},{"server":"127.0.0.1:1","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":0,"slow_start":"0s","down":false,"drain":false},{"server":"[::1]:2","weight":1,"max_fails":0,"fail_timeout":"0s","max_conns":0,"slow_start":"0s","down":false,"drain":false},{"server":"unix:$TEST_NGINX_SERVER_ROOT/a.sock","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":0,"slow_start":"0s","down":true,"drain":false}]},{"name":null,"tries":null,"tries_timeout":null,"servers":[{"server":"127.0.0.1:80","weight":2,"max_fails":1,"fail_timeout":"10s","max_conns":0,"slow_start":"0s","down":false,"drain":false},{"server":"unix:/b.sock","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":0,"slow_start":"0s","down":true,"drain":false}]}],"checks":[]}
 --- no_error_log
 [warn]
 [emerg]
 
 
 
-=== TEST 80: server: lines before checkups_cluster
+=== TEST 127: server: lines before checkups_cluster
 --- upstream
 server 127.0.0.1:1 weight=3 backup;
 server 127.0.0.1:2 max_conns=1 down;
@@ -907,11 +1403,11 @@ checkups_cluster;
 --- request
 GET /api/clusters/up
 --- response_body chomp
-{"name":"up","balance":"round_robin","tries":null,"levels":[{"servers":[{"server":"127.0.0.1:2","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":1,"down":true}]},{"servers":[{"server":"127.0.0.1:1","weight":3,"max_fails":1,"fail_timeout":"10s","max_conns":0,"down":false}]}],"checks":[]}
+{"name":"up","balance":"round_robin","order":null,"protected":"all","tries":null,"tries_timeout":null,"connect_timeout":null,"send_timeout":null,"read_timeout":null,"fail_status":[],"levels":[{"name":null,"tries":null,"tries_timeout":null,"servers":[{"server":"127.0.0.1:2","weight":1,"max_fails":1,"fail_timeout":"10s","max_conns":1,"slow_start":"0s","down":true,"drain":false}]},{"name":null,"tries":null,"tries_timeout":null,"servers":[{"server":"127.0.0.1:1","weight":3,"max_fails":1,"fail_timeout":"10s","max_conns":0,"slow_start":"0s","down":false,"drain":false}]}],"checks":[]}
 
 
 
-=== TEST 81: server: one address twice in a level serves
+=== TEST 128: server: one address twice in a level serves
 --- upstream
 checkups_cluster;
 server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
@@ -927,7 +1423,7 @@ location = /t { proxy_pass http://up; }
 
 
 
-=== TEST 82: server: one that serves over IPv6
+=== TEST 129: server: one that serves over IPv6
 --- upstream
 checkups_cluster;
 server [::1]:$TEST_NGINX_RAND_PORT_1;
@@ -943,7 +1439,7 @@ GET /t
 
 
 
-=== TEST 83: server: one that serves over a unix socket
+=== TEST 130: server: one that serves over a unix socket
 --- upstream
 checkups_cluster;
 server unix:$TEST_NGINX_SERVER_ROOT/a.sock;
@@ -958,7 +1454,7 @@ unix:$TEST_NGINX_SERVER_ROOT/a.sock
 
 
 
-=== TEST 84: server: a parameter that nginx does not have
+=== TEST 131: server: a parameter that nginx does not have
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 wait=5;
@@ -967,7 +1463,7 @@ invalid parameter "wait=5" in up.conf:2
 
 
 
-=== TEST 85: server: a weight that is none
+=== TEST 132: server: a weight that is none
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 weight=0;
@@ -976,7 +1472,7 @@ invalid parameter "weight=0" in up.conf:2
 
 
 
-=== TEST 86: server: a weight that no counter holds
+=== TEST 133: server: a weight that no counter holds
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 weight=4294967296;
@@ -985,7 +1481,7 @@ checkups: server "127.0.0.1:1": weight=4294967296 is too large in up.conf:1
 
 
 
-=== TEST 87: server: max_conns that no counter holds
+=== TEST 134: server: max_conns that no counter holds
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 max_conns=4294967296;
@@ -994,7 +1490,7 @@ checkups: server "127.0.0.1:1": max_conns=4294967296 is too large in up.conf:1
 
 
 
-=== TEST 88: server: max_fails that no counter holds
+=== TEST 135: server: max_fails that no counter holds
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 max_fails=4294967296;
@@ -1003,7 +1499,7 @@ checkups: server "127.0.0.1:1": max_fails=4294967296 is too large in up.conf:1
 
 
 
-=== TEST 89: server: none
+=== TEST 136: server: none
 --- http
 upstream up {
     checkups_cluster;
@@ -1013,7 +1509,7 @@ no servers are inside upstream in http.conf:3
 
 
 
-=== TEST 90: server: resolve
+=== TEST 137: server: resolve
 --- http
 resolver 127.0.0.1:1;
 upstream up {
@@ -1027,7 +1523,7 @@ load balancing method does not support resolving names at run time in upstream "
 
 
 
-=== TEST 91: server: resolve, where nginx does not have it
+=== TEST 138: server: resolve, where nginx does not have it
 --- upstream
 checkups_cluster;
 server localhost:1 resolve;
@@ -1037,7 +1533,1601 @@ invalid parameter "resolve" in up.conf:2
 
 
 
-=== TEST 92: checkups_api: in http
+=== TEST 139: checkups_level: without a name
+--- upstream
+checkups_cluster;
+checkups_level { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: the NAME of the level is missing in up.conf:2
+
+
+
+=== TEST 140: checkups_level: a number for a name
+--- upstream
+checkups_cluster;
+checkups_level 2 { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: invalid level name "2", it must be 1 to 128 letters, digits and the characters . _ : -, and not a number: a number stands for the place of a level in up.conf:2
+
+
+
+=== TEST 141: checkups_level: an empty name
+--- upstream
+checkups_cluster;
+checkups_level "" { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: invalid level name "", it must be 1 to 128 letters, digits and the characters . _ : -, and not a number: a number stands for the place of a level in up.conf:2
+
+
+
+=== TEST 142: checkups_level: a comma in the name
+--- upstream
+checkups_cluster;
+checkups_level a,b { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: invalid level name "a,b", it must be 1 to 128 letters, digits and the characters . _ : -, and not a number: a number stands for the place of a level in up.conf:2
+
+
+
+=== TEST 143: checkups_level: a variable for a name
+--- upstream
+checkups_cluster;
+checkups_level $arg_dc { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: invalid level name "$arg_dc", it must be 1 to 128 letters, digits and the characters . _ : -, and not a number: a number stands for the place of a level in up.conf:2
+
+
+
+=== TEST 144: checkups_level: a parameter where the name should be
+--- upstream
+checkups_cluster;
+checkups_level tries=2 { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: invalid level name "tries=2", it must be 1 to 128 letters, digits and the characters . _ : -, and not a number: a number stands for the place of a level in up.conf:2
+
+
+
+=== TEST 145: checkups_level: a name that is not ASCII
+--- upstream eval
+"checkups_cluster;\ncheckups_level caf\xc3\xa9 { server 127.0.0.1:1; }\n"
+--- refused eval
+qq{checkups: "checkups_level" directive: invalid level name "caf\xc3\xa9", it must be 1 to 128 letters, digits and the characters . _ : -, and not a number: a number stands for the place of a level in up.conf:2\n}
+
+
+
+=== TEST 146: checkups_level: a name of 129 characters
+--- upstream eval
+"checkups_cluster;\ncheckups_level " . 'x' x 129 . " { server 127.0.0.1:1; }\n"
+--- refused eval
+'checkups: "checkups_level" directive: invalid level name "' . 'x' x 129 . qq{", it must be 1 to 128 letters, digits and the characters . _ : -, and not a number: a number stands for the place of a level in up.conf:2\n}
+
+
+
+=== TEST 147: checkups_level: two of one name
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1; }
+checkups_level b { server 127.0.0.1:2; }
+checkups_level a { server 127.0.0.1:3; }
+--- refused
+checkups: "checkups_level" directive: duplicate level "a", it is that in up.conf:2 as well in up.conf:4
+
+
+
+=== TEST 148: checkups_level: the name of one of checkups_level_from
+--- upstream
+checkups_cluster;
+checkups_level_from a other;
+checkups_level a { server 127.0.0.1:3; }
+--- refused
+checkups: "checkups_level" directive: duplicate level "a", it is that in up.conf:2 as well in up.conf:3
+
+
+
+=== TEST 149: checkups_level: an unknown parameter
+--- upstream
+checkups_cluster;
+checkups_level a weight=2 { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: unknown parameter "weight=2", allowed are tries= and tries_timeout= in up.conf:2
+
+
+
+=== TEST 150: checkups_level: a second name
+--- upstream
+checkups_cluster;
+checkups_level a b { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: unknown parameter "b", allowed are tries= and tries_timeout= in up.conf:2
+
+
+
+=== TEST 151: checkups_level: no tries
+--- upstream
+checkups_cluster;
+checkups_level a tries=0 { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: invalid value in "tries=0", it must be a number from 1 to 1000000 in up.conf:2
+
+
+
+=== TEST 152: checkups_level: too many tries
+--- upstream
+checkups_cluster;
+checkups_level a tries=1000001 { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: invalid value in "tries=1000001", it must be a number from 1 to 1000000 in up.conf:2
+
+
+
+=== TEST 153: checkups_level: no time for tries
+--- upstream
+checkups_cluster;
+checkups_level a tries_timeout=0 { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: invalid value in "tries_timeout=0", it must be a time from 1ms to 604800s, for example 5s or 500ms in up.conf:2
+
+
+
+=== TEST 154: checkups_level: a parameter twice
+--- upstream
+checkups_cluster;
+checkups_level a tries=1 tries_timeout=1s tries=1 { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: duplicate parameter "tries=1" in up.conf:2
+
+
+
+=== TEST 155: checkups_level: tries_timeout twice
+--- upstream
+checkups_cluster;
+checkups_level a tries_timeout=1s tries_timeout=1s { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: duplicate parameter "tries_timeout=1s" in up.conf:2
+
+
+
+=== TEST 156: checkups_level: no server inside
+--- upstream
+checkups_cluster;
+checkups_level a { }
+--- refused
+checkups: "checkups_level" directive: no servers are inside the level in up.conf:2
+
+
+
+=== TEST 157: checkups_level: only a comment inside, and another level before
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1; }
+checkups_level b {
+    # server 127.0.0.1:1;
+}
+--- refused
+checkups: "checkups_level" directive: no servers are inside the level in up.conf:3
+
+
+
+=== TEST 158: checkups_level: an empty file inside
+--- upstream
+checkups_cluster;
+checkups_level a { include ../html/more.conf; }
+--- user_files
+>>> more.conf
+--- refused
+checkups: "checkups_level" directive: no servers are inside the level in up.conf:2
+
+
+
+=== TEST 159: checkups_level: files inside of which there are none
+--- upstream
+checkups_cluster;
+checkups_level a {
+    include ../html/more-*.conf;
+}
+--- refused
+checkups: "checkups_level" directive: no servers are inside the level in up.conf:2
+
+
+
+=== TEST 160: checkups_level: another directive of an upstream inside
+--- upstream
+checkups_cluster;
+checkups_level a {
+    server 127.0.0.1:1;
+    keepalive 2;
+}
+--- refused
+"keepalive" directive: it is not allowed in a level, allowed are server and include in up.conf:4
+
+
+
+=== TEST 161: checkups_level: one of checkups inside
+--- upstream
+checkups_cluster;
+checkups_level a {
+    checkups_check tcp;
+    server 127.0.0.1:1;
+}
+--- refused
+"checkups_check" directive: it is not allowed in a level, allowed are server and include in up.conf:3
+
+
+
+=== TEST 162: checkups_level: a word inside that is none of nginx
+--- upstream
+checkups_cluster;
+checkups_level a {
+    servers 127.0.0.1:1;
+}
+--- refused
+"servers" directive: it is not allowed in a level, allowed are server and include in up.conf:3
+
+
+
+=== TEST 163: checkups_level: a level inside
+--- upstream
+checkups_cluster;
+checkups_level a {
+    server 127.0.0.1:1;
+    checkups_level b { server 127.0.0.1:2; }
+}
+--- refused
+unexpected "{" in up.conf:4
+
+
+
+=== TEST 164: checkups_level: a server that is backup
+--- upstream
+checkups_cluster;
+checkups_level a {
+    server 127.0.0.1:1;
+    server 127.0.0.1:2 backup;
+}
+--- refused
+balancing method does not support parameter "backup" in up.conf:4
+
+
+
+=== TEST 165: checkups_level: a server with a parameter that nginx does not have
+--- upstream
+checkups_cluster;
+checkups_level a {
+    server 127.0.0.1:1 drain;
+}
+--- refused
+invalid parameter "drain" in up.conf:3
+
+
+
+=== TEST 166: checkups_level: a server without an address
+--- upstream
+checkups_cluster;
+checkups_level a { server; }
+--- refused
+"server" directive: invalid number of arguments in up.conf:2
+
+
+
+=== TEST 167: checkups_level: a server with an address that is none
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:99999; }
+--- refused
+invalid port in upstream "127.0.0.1:99999" in up.conf:2
+
+
+
+=== TEST 168: checkups_level: a weight that no counter holds
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1 weight=4294967296; }
+--- refused
+checkups: server "127.0.0.1:1": weight=4294967296 is too large in up.conf:1
+
+
+
+=== TEST 169: checkups_level: resolve
+--- http
+resolver 127.0.0.1:1;
+upstream up {
+    zone up 64k;
+    checkups_cluster;
+    checkups_level a { server localhost:1 resolve; }
+}
+--- refused
+load balancing method does not support resolving names at run time in upstream "up" in http.conf:2
+--- skip_nginx: 3: < 1.27.3
+
+
+
+=== TEST 170: checkups_level: resolve, where nginx does not have it
+--- upstream
+checkups_cluster;
+checkups_level a { server localhost:1 resolve; }
+--- refused
+invalid parameter "resolve" in up.conf:2
+--- skip_nginx: 3: >= 1.27.3
+
+
+
+=== TEST 171: checkups_level: include without a file
+--- upstream
+checkups_cluster;
+checkups_level a {
+    include;
+}
+--- refused
+"include" directive: invalid number of arguments in up.conf:3
+
+
+
+=== TEST 172: checkups_level: include with two files
+--- upstream
+checkups_cluster;
+checkups_level a {
+    server 127.0.0.1:1;
+    include ../html/a.conf ../html/b.conf;
+}
+--- refused
+"include" directive: invalid number of arguments in up.conf:4
+
+
+
+=== TEST 173: checkups_level: another directive in a file inside
+--- upstream
+checkups_cluster;
+checkups_level a {
+    include ../html/more.conf;
+}
+--- user_files
+>>> more.conf
+server 127.0.0.1:1;
+checkups_balance least_conn;
+--- refused
+"checkups_balance" directive: it is not allowed in a level, allowed are server and include in more.conf:2
+
+
+
+=== TEST 174: checkups_level: a server that is backup in a file inside
+--- upstream
+checkups_cluster;
+checkups_level a {
+    include ../html/more.conf;
+}
+--- user_files
+>>> more.conf
+server 127.0.0.1:1 backup;
+--- refused
+balancing method does not support parameter "backup" in more.conf:1
+
+
+
+=== TEST 175: checkups_level: without its block
+--- upstream
+checkups_cluster;
+checkups_level a;
+server 127.0.0.1:1;
+--- refused
+directive "checkups_level" has no opening "{" in up.conf:2
+
+
+
+=== TEST 176: checkups_level: a block that does not end
+--- upstream
+checkups_cluster;
+checkups_level a {
+    server 127.0.0.1:1;
+--- refused
+unexpected end of file, expecting "}" in up.conf:4
+
+
+
+=== TEST 177: checkups_level: behind a server line
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_level a { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: "server" lines stand either in the upstream block or in its levels in up.conf:3
+
+
+
+=== TEST 178: checkups_level: behind a server line before checkups_cluster
+--- upstream
+server 127.0.0.1:1 backup;
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: "server" lines stand either in the upstream block or in its levels in up.conf:3
+
+
+
+=== TEST 179: checkups_level: between a server line and another level
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1; }
+server 127.0.0.1:1;
+checkups_level b { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level" directive: "server" lines stand either in the upstream block or in its levels in up.conf:4
+
+
+
+=== TEST 180: checkups_level: before a server line
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1; }
+checkups_level b { server 127.0.0.1:1; }
+server 127.0.0.1:1;
+--- refused
+checkups: "checkups_level" directive: "server" lines stand either in the upstream block or in its levels in up.conf:2
+
+
+
+=== TEST 181: checkups_level: every parameter of nginx's server, IPv6, a unix socket, one address several times
+--- upstream
+checkups_cluster tries=9;
+checkups_level zeta tries=2 tries_timeout=1500ms {
+    server 127.0.0.1:1 weight=5 max_fails=3 fail_timeout=1m max_conns=7;
+    server 127.0.0.1:1;
+    server [::1]:2 max_fails=0 fail_timeout=0;
+}
+checkups_level alpha tries=1000000 { server 127.0.0.1 down; }
+checkups_level 1.a tries_timeout=1w { server 127.0.0.1:1 weight=2; server unix:/b.sock; }
+--- request
+GET /api/clusters/up
+--- response_body eval
+::json_cluster('up', [
+    ::json_level('zeta', [
+        ::json_server('127.0.0.1:1', weight => 5, max_fails => 3, fail_timeout => '"60s"', max_conns => 7),
+        ::json_server('127.0.0.1:1'),
+        ::json_server('[::1]:2', max_fails => 0, fail_timeout => '"0s"'),
+    ], tries => 2, tries_timeout => '"1500ms"'),
+    ::json_level('alpha', [::json_server('127.0.0.1:80', down => 'true')], tries => 1000000),
+    ::json_level('1.a', [::json_server('127.0.0.1:1', weight => 2), ::json_server('unix:/b.sock')], tries_timeout => '"604800s"'),
+], tries => 9)
+--- no_error_log
+[warn]
+[emerg]
+
+
+
+=== TEST 182: checkups_level: every character that a name may have, and names that differ in case
+--- upstream eval
+"checkups_cluster;\n" . join '', map { "checkups_level $_ { server 127.0.0.1:1; }\n" } 'Az09._:-', 'dc', 'DC', '-', '7a', 'x' x 128
+--- request
+GET /api/clusters/up
+--- response_body eval
+::json_cluster('up', [map { ::json_level($_, [::json_server('127.0.0.1:1')]) } 'Az09._:-', 'dc', 'DC', '-', '7a', 'x' x 128])
+
+
+
+=== TEST 183: checkups_level: servers in files inside, and in files of files
+--- upstream
+checkups_cluster;
+checkups_level a {
+    server 127.0.0.1:1;
+    include ../html/one.conf;
+    server 127.0.0.1:5;
+}
+checkups_level b { include ../html/m*.conf; }
+--- user_files
+>>> one.conf
+server 127.0.0.1:2 weight=2;
+include ../html/two.conf;
+server 127.0.0.1:4;
+>>> two.conf
+server 127.0.0.1:3;
+>>> m1.conf
+server 127.0.0.1:6;
+>>> m2.conf
+server 127.0.0.1:7;
+--- request
+GET /api/clusters/up
+--- response_body eval
+::json_cluster('up', [
+    ::json_level('a', [map { ::json_server("127.0.0.1:$_", $_ == 2 ? (weight => 2) : ()) } 1 .. 5]),
+    ::json_level('b', [map { ::json_server("127.0.0.1:$_") } 6, 7]),
+])
+
+
+
+=== TEST 184: checkups_level: in a file itself
+--- upstream
+checkups_cluster;
+include ../html/levels.conf;
+--- user_files
+>>> levels.conf
+checkups_level a { server 127.0.0.1:1; }
+checkups_level b { server 127.0.0.1:2; }
+--- request
+GET /api/clusters/up
+--- response_body eval
+::json_cluster('up', [::json_level('a', [::json_server('127.0.0.1:1')]), ::json_level('b', [::json_server('127.0.0.1:2')])])
+
+
+
+=== TEST 185: checkups_level: one that serves, with a zone, keepalive and a check
+--- upstream
+zone up 64k;
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1 down; }
+checkups_level b { server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+keepalive 2;
+checkups_check tcp;
+--- http
+server {
+    listen 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
+    location / { return 200 "request $connection_requests\n"; }
+}
+--- config
+location = /t {
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_pass http://up;
+}
+--- request eval
+["GET /t", "GET /t"]
+--- response_body eval
+["request 1\n", "request 2\n"]
+--- no_error_log eval
+[["[warn]", "[emerg]"], ["[warn]", "[emerg]"]]
+
+
+
+=== TEST 186: checkups_level_from: without words
+--- upstream
+checkups_cluster;
+checkups_level_from;
+--- refused
+checkups: "checkups_level_from" directive: the NAME of the level is missing in up.conf:2
+
+
+
+=== TEST 187: checkups_level_from: without an upstream
+--- upstream
+checkups_cluster;
+checkups_level_from a;
+--- refused
+checkups: "checkups_level_from" directive: the name of the other UPSTREAM is missing in up.conf:2
+
+
+
+=== TEST 188: checkups_level_from: a number for a name
+--- upstream
+checkups_cluster;
+checkups_level_from 1 other;
+--- refused
+checkups: "checkups_level_from" directive: invalid level name "1", it must be 1 to 128 letters, digits and the characters . _ : -, and not a number: a number stands for the place of a level in up.conf:2
+
+
+
+=== TEST 189: checkups_level_from: the name of another level
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:3; }
+checkups_level_from a other;
+--- refused
+checkups: "checkups_level_from" directive: duplicate level "a", it is that in up.conf:2 as well in up.conf:3
+
+
+
+=== TEST 190: checkups_level_from: an unknown parameter
+--- upstream
+checkups_cluster;
+checkups_level_from a other backup;
+--- refused
+checkups: "checkups_level_from" directive: unknown parameter "backup", allowed are only=, tries= and tries_timeout= in up.conf:2
+
+
+
+=== TEST 191: checkups_level_from: only what is neither
+--- upstream
+checkups_cluster;
+checkups_level_from a other only=down;
+--- refused
+checkups: "checkups_level_from" directive: invalid value in "only=down", it must be primary or backup in up.conf:2
+
+
+
+=== TEST 192: checkups_level_from: only twice
+--- upstream
+checkups_cluster;
+checkups_level_from a other only=primary only=backup;
+--- refused
+checkups: "checkups_level_from" directive: duplicate parameter "only=backup" in up.conf:2
+
+
+
+=== TEST 193: checkups_level_from: no tries
+--- upstream
+checkups_cluster;
+checkups_level_from a other tries=0;
+--- refused
+checkups: "checkups_level_from" directive: invalid value in "tries=0", it must be a number from 1 to 1000000 in up.conf:2
+
+
+
+=== TEST 194: checkups_level_from: tries_timeout twice
+--- upstream
+checkups_cluster;
+checkups_level_from a other tries_timeout=1s tries_timeout=2s;
+--- refused
+checkups: "checkups_level_from" directive: duplicate parameter "tries_timeout=2s" in up.conf:2
+
+
+
+=== TEST 195: checkups_level_from: with a block
+--- upstream
+checkups_cluster;
+checkups_level_from a other { server 127.0.0.1:1; }
+--- refused
+directive "checkups_level_from" is not terminated by ";" in up.conf:2
+
+
+
+=== TEST 196: checkups_level_from: an upstream that is nowhere
+--- upstream
+checkups_cluster;
+checkups_level b { server 127.0.0.1:1; }
+checkups_level_from a other;
+--- refused
+checkups: "checkups_level_from" directive: upstream "other" is not there in up.conf:3
+
+
+
+=== TEST 197: checkups_level_from: an address that is proxied to is no upstream block
+--- http
+upstream up {
+    checkups_cluster;
+    checkups_level_from a 127.0.0.1:1;
+}
+server {
+    listen 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
+    location / { proxy_pass http://127.0.0.1:1; }
+}
+--- refused
+checkups: "checkups_level_from" directive: upstream "127.0.0.1:1" is not there in http.conf:3
+
+
+
+=== TEST 198: checkups_level_from: the name of a cluster is not that of its upstream
+--- http
+upstream up {
+    checkups_cluster;
+    checkups_level_from a other;
+}
+upstream third {
+    checkups_cluster other;
+    server 127.0.0.1:1;
+}
+--- refused
+checkups: "checkups_level_from" directive: upstream "other" is not there in http.conf:3
+
+
+
+=== TEST 199: checkups_level_from: its own upstream
+--- upstream
+checkups_cluster;
+checkups_level_from a up;
+--- refused
+checkups: "checkups_level_from" directive: upstream "up" has levels of its own in up.conf:2
+
+
+
+=== TEST 200: checkups_level_from: an upstream that has levels
+--- http
+upstream up {
+    checkups_cluster;
+    checkups_level_from a other;
+}
+upstream other {
+    checkups_cluster;
+    checkups_level b { server 127.0.0.1:1; }
+}
+--- refused
+checkups: "checkups_level_from" directive: upstream "other" has levels of its own in http.conf:3
+
+
+
+=== TEST 201: checkups_level_from: an upstream with levels of others, before it in the file
+--- http
+upstream third { server 127.0.0.1:1; }
+upstream other {
+    checkups_cluster;
+    checkups_level_from b third;
+}
+upstream up {
+    checkups_cluster;
+    checkups_level_from a other;
+}
+--- refused
+checkups: "checkups_level_from" directive: upstream "other" has levels of its own in http.conf:8
+
+
+
+=== TEST 202: checkups_level_from: each of two from the other
+--- http
+upstream one {
+    checkups_cluster;
+    checkups_level_from a two;
+}
+upstream two {
+    checkups_cluster;
+    checkups_level_from a one;
+}
+--- refused
+checkups: "checkups_level_from" directive: upstream "two" has levels of its own in http.conf:3
+
+
+
+=== TEST 203: checkups_level_from: only the backup servers, where there are none
+--- http
+upstream up {
+    checkups_cluster;
+    checkups_level_from a other;
+    checkups_level_from b other only=backup;
+}
+upstream other { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_level_from" directive: upstream "other" has no such servers in http.conf:4
+
+
+
+=== TEST 204: checkups_level_from: only the others, where all are backup
+nginx refuses such an upstream itself, but in the order of the file.
+--- http
+upstream up {
+    checkups_cluster;
+    checkups_level_from a other only=primary;
+}
+upstream other { server 127.0.0.1:1 backup; }
+--- refused
+checkups: "checkups_level_from" directive: upstream "other" has no such servers in http.conf:3
+
+
+
+=== TEST 205: checkups_level_from: an upstream with names that are resolved at run time
+--- http
+resolver 127.0.0.1:1;
+upstream other {
+    zone other 64k;
+    server localhost:1 resolve;
+}
+upstream up {
+    zone up 64k;
+    checkups_cluster;
+    checkups_level_from a other;
+}
+--- refused
+load balancing method does not support resolving names at run time in upstream "up" in http.conf:6
+--- skip_nginx: 3: < 1.27.3
+
+
+
+=== TEST 206: checkups_level_from: before a server line
+--- http
+upstream other { server 127.0.0.1:1; }
+upstream up {
+    checkups_cluster;
+    checkups_level_from a other;
+    server 127.0.0.1:1;
+}
+--- refused
+checkups: "checkups_level_from" directive: "server" lines stand either in the upstream block or in its levels in http.conf:4
+
+
+
+=== TEST 207: checkups_level_from: behind a server line
+--- http
+upstream other { server 127.0.0.1:1; }
+upstream up {
+    checkups_cluster;
+    server 127.0.0.1:1;
+    checkups_level_from a other;
+}
+--- refused
+checkups: "checkups_level_from" directive: "server" lines stand either in the upstream block or in its levels in http.conf:5
+
+
+
+=== TEST 208: checkups_level_from: an upstream before and one behind it, all of their servers or some
+--- http
+upstream before {
+    ip_hash;
+    server 127.0.0.1:1 weight=5 max_fails=3 fail_timeout=1m max_conns=7;
+    server 127.0.0.1:2 down;
+}
+upstream up {
+    checkups_cluster;
+    checkups_level_from a behind only=backup tries=2;
+    checkups_level b { server 127.0.0.1:5; }
+    checkups_level_from c behind only=primary tries_timeout=2s;
+    checkups_level_from d behind;
+    checkups_level_from e before;
+    checkups_level_from f before only=primary;
+}
+upstream behind {
+    server 127.0.0.1:3;
+    server 127.0.0.1:4 backup weight=2;
+    server unix:/a.sock backup down;
+}
+--- request
+GET /api/clusters/up
+--- response_body eval
+my @before = (
+    ::json_server('127.0.0.1:1', weight => 5, max_fails => 3, fail_timeout => '"60s"', max_conns => 7),
+    ::json_server('127.0.0.1:2', down => 'true'),
+);
+my @primary = ::json_server('127.0.0.1:3');
+my @backup = (::json_server('127.0.0.1:4', weight => 2), ::json_server('unix:/a.sock', down => 'true'));
+::json_cluster('up', [
+    ::json_level('a', \@backup, tries => 2),
+    ::json_level('b', [::json_server('127.0.0.1:5')]),
+    ::json_level('c', \@primary, tries_timeout => '"2s"'),
+    ::json_level('d', [@primary, @backup]),
+    ::json_level('e', \@before),
+    ::json_level('f', \@before),
+])
+--- no_error_log
+[warn]
+[emerg]
+
+
+
+=== TEST 209: checkups_level_from: of another cluster, which stays as it is
+What checkups_server says belongs to the block in which it stands.
+--- http
+upstream other {
+    checkups_cluster;
+    server 127.0.0.1:1;
+    server 127.0.0.1:2 backup;
+    checkups_server 127.0.0.1:1 slow_start=5s drain;
+    checkups_balance least_conn;
+}
+upstream up {
+    checkups_cluster;
+    checkups_level_from a other;
+    checkups_server 127.0.0.1:2 slow_start=9s;
+}
+--- request eval
+["GET /api/clusters/other", "GET /api/clusters/up"]
+--- response_body eval
+[
+    ::json_cluster('other', [
+        ::json_level(undef, [::json_server('127.0.0.1:1', slow_start => '"5s"', drain => 'true')]),
+        ::json_level(undef, [::json_server('127.0.0.1:2')]),
+    ], balance => '"least_conn"'),
+    ::json_cluster('up', [::json_level('a', [::json_server('127.0.0.1:1'), ::json_server('127.0.0.1:2', slow_start => '"9s"')])]),
+]
+
+
+
+=== TEST 210: checkups_level_from: both upstreams serve, each by its own balancing
+--- http
+upstream other {
+    server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
+    server 127.0.0.1:$TEST_NGINX_RAND_PORT_2 backup;
+}
+upstream up {
+    checkups_cluster;
+    checkups_level_from a other only=backup;
+}
+server { listen 127.0.0.1:$TEST_NGINX_RAND_PORT_1; location / { return 200 "one\n"; } }
+server { listen 127.0.0.1:$TEST_NGINX_RAND_PORT_2; location / { return 200 "two\n"; } }
+--- config
+location = /up    { proxy_pass http://up; }
+location = /other { proxy_pass http://other; }
+--- request eval
+["GET /up", "GET /other", "GET /up", "GET /other"]
+--- response_body eval
+["two\n", "one\n", "two\n", "one\n"]
+
+
+
+=== TEST 211: checkups_order: without a string
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_order;
+--- refused
+invalid number of arguments in "checkups_order" directive in up.conf:3
+
+
+
+=== TEST 212: checkups_order: two strings
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_order 1, 2;
+--- refused
+invalid number of arguments in "checkups_order" directive in up.conf:3
+
+
+
+=== TEST 213: checkups_order: twice
+--- upstream
+checkups_cluster;
+checkups_order 1;
+server 127.0.0.1:1;
+checkups_order 1;
+--- refused
+checkups: "checkups_order" directive: it is duplicate in up.conf:4
+
+
+
+=== TEST 214: checkups_order: a variable without a name
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_order a,$;
+--- refused
+invalid variable name in up.conf:3
+
+
+
+=== TEST 215: checkups_order: a variable whose bracket is not closed
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_order "${cookie_dc";
+--- refused
+the closing bracket in "cookie_dc" variable is missing in up.conf:3
+
+
+
+=== TEST 216: checkups_order: a variable that nobody has
+nginx looks for it when all of the configuration was read.
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_order $nobody_has_it;
+--- refused
+unknown "nobody_has_it" variable
+
+
+
+=== TEST 217: checkups_order: not UTF-8
+--- upstream eval
+"checkups_cluster;\nserver 127.0.0.1:1;\ncheckups_order caf\xe9;\n"
+--- refused
+checkups: "checkups_order" directive: it must be UTF-8 in up.conf:3
+
+
+
+=== TEST 218: checkups_order: empty, a list, variables, names and places that there are not
+--- http
+upstream a { checkups_cluster; checkups_order ""; server 127.0.0.1:1; }
+upstream b { checkups_cluster; server 127.0.0.1:1; checkups_order "2, 1"; }
+upstream c { checkups_order ${cookie_dc},$arg_dc; checkups_cluster; server 127.0.0.1:1; }
+upstream d { checkups_cluster; server 127.0.0.1:1; checkups_order "café,9,\"x\""; }
+--- request eval
+[map { "GET /api/clusters/$_" } 'a' .. 'd']
+--- response_body eval
+my @levels = ::json_level(undef, [::json_server('127.0.0.1:1')]);
+[
+    ::json_cluster('a', \@levels, order => '""'),
+    ::json_cluster('b', \@levels, order => '"2, 1"'),
+    ::json_cluster('c', \@levels, order => '"${cookie_dc},$arg_dc"'),
+    ::json_cluster('d', \@levels, order => '"café,9,\"x\""'),
+]
+
+
+
+=== TEST 219: checkups_balance: without a method
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_balance;
+--- refused
+checkups: "checkups_balance" directive: unknown method "", allowed are round_robin, hash KEY, url_hash, ip_hash, header_hash, least_conn and random two in up.conf:3
+
+
+
+=== TEST 220: checkups_balance: a method that there is not
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_balance least_time header;
+--- refused
+checkups: "checkups_balance" directive: unknown method "least_time header", allowed are round_robin, hash KEY, url_hash, ip_hash, header_hash, least_conn and random two in up.conf:3
+
+
+
+=== TEST 221: checkups_balance: methods are in small letters
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_balance Round_Robin;
+--- refused
+checkups: "checkups_balance" directive: unknown method "Round_Robin", allowed are round_robin, hash KEY, url_hash, ip_hash, header_hash, least_conn and random two in up.conf:3
+
+
+
+=== TEST 222: checkups_balance: a hash without a key
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_balance hash;
+--- refused
+checkups: "checkups_balance" directive: the KEY of the hash is missing in up.conf:3
+
+
+
+=== TEST 223: checkups_balance: a hash of nothing
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_balance hash "";
+--- refused
+checkups: "checkups_balance" directive: the KEY of the hash is missing in up.conf:3
+
+
+
+=== TEST 224: checkups_balance: consistent is not said
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_balance hash $uri consistent;
+--- refused
+checkups: "checkups_balance" directive: unknown method "hash $uri consistent", allowed are round_robin, hash KEY, url_hash, ip_hash, header_hash, least_conn and random two in up.conf:3
+
+
+
+=== TEST 225: checkups_balance: random, but not two
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_balance random;
+--- refused
+checkups: "checkups_balance" directive: unknown method "random", allowed are round_robin, hash KEY, url_hash, ip_hash, header_hash, least_conn and random two in up.conf:3
+
+
+
+=== TEST 226: checkups_balance: random two of what nginx has besides
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_balance random two least_conn;
+--- refused
+checkups: "checkups_balance" directive: unknown method "random two least_conn", allowed are round_robin, hash KEY, url_hash, ip_hash, header_hash, least_conn and random two in up.conf:3
+
+
+
+=== TEST 227: checkups_balance: a word behind a method that has none
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_balance ip_hash $remote_addr;
+--- refused
+checkups: "checkups_balance" directive: unknown method "ip_hash $remote_addr", allowed are round_robin, hash KEY, url_hash, ip_hash, header_hash, least_conn and random two in up.conf:3
+
+
+
+=== TEST 228: checkups_balance: a variable without a name in the key
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_balance hash $;
+--- refused
+invalid variable name in up.conf:3
+
+
+
+=== TEST 229: checkups_balance: a variable in the key that nobody has
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_balance hash $nobody_has_it;
+--- refused
+unknown "nobody_has_it" variable
+
+
+
+=== TEST 230: checkups_balance: a key that is not UTF-8
+--- upstream eval
+"checkups_cluster;\nserver 127.0.0.1:1;\ncheckups_balance hash caf\xe9\$uri;\n"
+--- refused
+checkups: "checkups_balance" directive: it must be UTF-8 in up.conf:3
+
+
+
+=== TEST 231: checkups_balance: twice
+--- upstream
+checkups_cluster;
+checkups_balance least_conn;
+server 127.0.0.1:1;
+checkups_balance hash $uri;
+--- refused
+checkups: "checkups_balance" directive: it is duplicate in up.conf:4
+
+
+
+=== TEST 232: checkups_balance: a hash over weights that are too large
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1 weight=50000;
+server 127.0.0.1:2 weight=50001;
+checkups_balance hash $uri;
+--- refused
+checkups: "checkups_balance" directive: the weights of a level add up to 100001, with a hash they may to 100000 in up.conf:4
+
+
+
+=== TEST 233: checkups_balance: so it is for every hash, and where a server is down
+--- upstream
+server 127.0.0.1:1 weight=100000;
+server 127.0.0.1:2 down;
+checkups_balance ip_hash;
+checkups_cluster;
+--- refused
+checkups: "checkups_balance" directive: the weights of a level add up to 100001, with a hash they may to 100000 in up.conf:3
+
+
+
+=== TEST 234: checkups_balance: in a level
+--- upstream
+checkups_balance header_hash;
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1; }
+checkups_level b {
+    server 127.0.0.1:1 weight=100000;
+    server 127.0.0.1:2 weight=4294967295;
+}
+--- refused
+checkups: "checkups_balance" directive: the weights of a level add up to 4295067295, with a hash they may to 100000 in up.conf:1
+
+
+
+=== TEST 235: checkups_balance: among backup servers
+--- upstream
+checkups_cluster;
+checkups_balance url_hash;
+server 127.0.0.1:1;
+server 127.0.0.1:2 backup weight=100001;
+--- refused
+checkups: "checkups_balance" directive: the weights of a level add up to 100001, with a hash they may to 100000 in up.conf:2
+
+
+
+=== TEST 236: checkups_balance: the largest weights for a hash, and what the other methods take
+--- http
+upstream a {
+    checkups_cluster;
+    checkups_balance hash $uri;
+    server 127.0.0.1:1 weight=99999;
+    server 127.0.0.1:2;
+    server 127.0.0.1:3 backup weight=100000;
+}
+upstream b {
+    checkups_cluster;
+    checkups_balance random two;
+    server 127.0.0.1:1 weight=4294967295;
+    server 127.0.0.1:2 weight=4294967295;
+}
+upstream c {
+    checkups_cluster;
+    checkups_balance least_conn;
+    server 127.0.0.1:1 weight=4294967295;
+    server 127.0.0.1:2 weight=4294967295;
+}
+--- request eval
+[map { "GET /api/clusters/$_" } 'a' .. 'c']
+--- response_body eval
+my @largest = ::json_level(undef, [map { ::json_server("127.0.0.1:$_", weight => 4294967295) } 1, 2]);
+[
+    ::json_cluster('a', [
+        ::json_level(undef, [::json_server('127.0.0.1:1', weight => 99999), ::json_server('127.0.0.1:2')]),
+        ::json_level(undef, [::json_server('127.0.0.1:3', weight => 100000)]),
+    ], balance => '"hash $uri"'),
+    ::json_cluster('b', \@largest, balance => '"random two"'),
+    ::json_cluster('c', \@largest, balance => '"least_conn"'),
+]
+
+
+
+=== TEST 237: checkups_balance: every method
+--- http
+upstream a { checkups_cluster; server 127.0.0.1:1; checkups_balance round_robin; }
+upstream b { checkups_cluster; server 127.0.0.1:1; checkups_balance hash $request_uri; }
+upstream c { checkups_cluster; server 127.0.0.1:1; checkups_balance hash "a ${arg_x}\"$host"; }
+upstream d { checkups_cluster; server 127.0.0.1:1; checkups_balance url_hash; }
+upstream e { checkups_balance ip_hash; checkups_cluster; server 127.0.0.1:1; }
+upstream f { checkups_cluster; server 127.0.0.1:1; checkups_balance header_hash; }
+upstream g { checkups_cluster; server 127.0.0.1:1; checkups_balance least_conn; }
+upstream h { checkups_cluster; server 127.0.0.1:1; checkups_balance random two; }
+upstream i { checkups_cluster; server 127.0.0.1:1; checkups_balance hash always_the_same; }
+--- request eval
+[map { "GET /api/clusters/$_" } 'a' .. 'i']
+--- response_body eval
+my $name = 'a';
+[map { ::json_cluster($name++, [::json_level(undef, [::json_server('127.0.0.1:1')])], balance => qq("$_")) }
+    'round_robin', 'hash $request_uri', 'hash a ${arg_x}\"$host', 'url_hash', 'ip_hash', 'header_hash', 'least_conn', 'random two', 'hash always_the_same']
+
+
+
+=== TEST 238: checkups_fail_status: without a status
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_fail_status;
+--- refused
+invalid number of arguments in "checkups_fail_status" directive in up.conf:3
+
+
+
+=== TEST 239: checkups_fail_status: too low
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_fail_status 500 99;
+--- refused
+checkups: "checkups_fail_status" directive: invalid value in "99", it must be a status from 100 to 599, or two with - between them in up.conf:3
+
+
+
+=== TEST 240: checkups_fail_status: too high
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_fail_status 500-600;
+--- refused
+checkups: "checkups_fail_status" directive: invalid value in "500-600", it must be a status from 100 to 599, or two with - between them in up.conf:3
+
+
+
+=== TEST 241: checkups_fail_status: a range from the higher to the lower
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_fail_status 504-502;
+--- refused
+checkups: "checkups_fail_status" directive: invalid value in "504-502", it must be a status from 100 to 599, or two with - between them in up.conf:3
+
+
+
+=== TEST 242: checkups_fail_status: half a range
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_fail_status 500-;
+--- refused
+checkups: "checkups_fail_status" directive: invalid value in "500-", it must be a status from 100 to 599, or two with - between them in up.conf:3
+
+
+
+=== TEST 243: checkups_fail_status: more than a range
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_fail_status 500-502-504;
+--- refused
+checkups: "checkups_fail_status" directive: invalid value in "500-502-504", it must be a status from 100 to 599, or two with - between them in up.conf:3
+
+
+
+=== TEST 244: checkups_fail_status: a word of proxy_next_upstream
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_fail_status http_500;
+--- refused
+checkups: "checkups_fail_status" directive: invalid value in "http_500", it must be a status from 100 to 599, or two with - between them in up.conf:3
+
+
+
+=== TEST 245: checkups_fail_status: commas between them
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_fail_status 500, 502;
+--- refused
+checkups: "checkups_fail_status" directive: invalid value in "500,", it must be a status from 100 to 599, or two with - between them in up.conf:3
+
+
+
+=== TEST 246: checkups_fail_status: twice
+--- upstream
+checkups_cluster;
+checkups_fail_status 500;
+server 127.0.0.1:1;
+checkups_fail_status 502;
+--- refused
+checkups: "checkups_fail_status" directive: it is duplicate in up.conf:4
+
+
+
+=== TEST 247: checkups_fail_status: statuses and ranges, of which some come more than once
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_fail_status 503 100-599 500-500 503
+    404;
+--- request
+GET /api/clusters/up
+--- response_body eval
+::json_cluster('up', [::json_level(undef, [::json_server('127.0.0.1:1')])], fail_status => '["503","100-599","500","503","404"]')
+
+
+
+=== TEST 248: checkups_server: without an address
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server;
+--- refused
+checkups: "checkups_server" directive: the ADDRESS of the server is missing in up.conf:3
+
+
+
+=== TEST 249: checkups_server: an address that there is not
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+server 127.0.0.2:2;
+checkups_server 127.0.0.1:2 drain;
+--- refused
+checkups: "checkups_server" directive: there is no server "127.0.0.1:2" in the block in up.conf:4
+
+
+
+=== TEST 250: checkups_server: an address of another block only
+--- http
+upstream other { checkups_cluster; server 127.0.0.1:2; }
+upstream up {
+    checkups_cluster;
+    checkups_server 127.0.0.1:2 drain;
+    server 127.0.0.1:1;
+}
+--- refused
+checkups: "checkups_server" directive: there is no server "127.0.0.1:2" in the block in http.conf:4
+
+
+
+=== TEST 251: checkups_server: without a port it is 80
+--- upstream
+checkups_cluster;
+server 127.0.0.1:8080;
+checkups_server 127.0.0.1 drain;
+--- refused
+checkups: "checkups_server" directive: there is no server "127.0.0.1" in the block in up.conf:3
+
+
+
+=== TEST 252: checkups_server: an address in a level that a server has in another form only
+--- upstream
+checkups_cluster;
+checkups_level a { server unix:/a.sock; }
+checkups_server unix:/b.sock;
+--- refused
+checkups: "checkups_server" directive: there is no server "unix:/b.sock" in the block in up.conf:3
+
+
+
+=== TEST 253: checkups_server: twice for one address
+--- upstream
+checkups_cluster;
+server 127.0.0.1:80;
+checkups_server 127.0.0.1:80 drain;
+checkups_server 127.0.0.1 slow_start=5s;
+--- refused
+checkups: "checkups_server" directive: it is duplicate for server "127.0.0.1" in up.conf:4
+
+
+
+=== TEST 254: checkups_server: twice for a unix socket
+--- upstream
+checkups_cluster;
+checkups_server unix:/a.sock;
+checkups_server unix:/a.sock;
+server unix:/a.sock;
+--- refused
+checkups: "checkups_server" directive: it is duplicate for server "unix:/a.sock" in up.conf:3
+
+
+
+=== TEST 255: checkups_server: an empty address
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server "";
+--- refused
+checkups: "checkups_server" directive: no host in "" in up.conf:3
+
+
+
+=== TEST 256: checkups_server: a port that is none
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server 127.0.0.1:65536 drain;
+--- refused
+checkups: "checkups_server" directive: invalid port in "127.0.0.1:65536" in up.conf:3
+
+
+
+=== TEST 257: checkups_server: a URL
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server http://127.0.0.1:1 drain;
+--- refused
+checkups: "checkups_server" directive: invalid host in "http://127.0.0.1:1" in up.conf:3
+
+
+
+=== TEST 258: checkups_server: a unix socket without a path
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server unix: drain;
+--- refused
+checkups: "checkups_server" directive: no path in the unix domain socket in "unix:" in up.conf:3
+
+
+
+=== TEST 259: checkups_server: an unknown parameter
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server 127.0.0.1:1 weight=2;
+--- refused
+checkups: "checkups_server" directive: unknown parameter "weight=2", allowed are slow_start= and drain in up.conf:3
+
+
+
+=== TEST 260: checkups_server: drain takes no value
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server 127.0.0.1:1 drain=on;
+--- refused
+checkups: "checkups_server" directive: unknown parameter "drain=on", allowed are slow_start= and drain in up.conf:3
+
+
+
+=== TEST 261: checkups_server: drain twice
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server 127.0.0.1:1 drain drain;
+--- refused
+checkups: "checkups_server" directive: duplicate parameter "drain" in up.conf:3
+
+
+
+=== TEST 262: checkups_server: slow_start without a time
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server 127.0.0.1:1 slow_start;
+--- refused
+checkups: "checkups_server" directive: unknown parameter "slow_start", allowed are slow_start= and drain in up.conf:3
+
+
+
+=== TEST 263: checkups_server: slow_start that is no time
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server 127.0.0.1:1 slow_start=fast;
+--- refused
+checkups: "checkups_server" directive: invalid value in "slow_start=fast", it must be a time from 0s to 604800s, for example 5s or 500ms in up.conf:3
+
+
+
+=== TEST 264: checkups_server: slow_start that is too long
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server 127.0.0.1:1 slow_start=8d;
+--- refused
+checkups: "checkups_server" directive: invalid value in "slow_start=8d", it must be a time from 0s to 604800s, for example 5s or 500ms in up.conf:3
+
+
+
+=== TEST 265: checkups_server: slow_start twice
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server 127.0.0.1:1 slow_start=5s drain slow_start=5s;
+--- refused
+checkups: "checkups_server" directive: duplicate parameter "slow_start=5s" in up.conf:3
+
+
+
+=== TEST 266: checkups_server: every parameter, for every server of the address, wherever it stands
+--- upstream
+checkups_server 127.0.0.1 drain slow_start=1m30s;
+server 127.0.0.1:80;
+server 127.0.0.1:81;
+checkups_cluster;
+server 127.0.0.1 weight=3;
+server [::1]:1;
+server 127.0.0.1:80 backup;
+server unix:/a.sock backup;
+checkups_server 127.0.0.1:81;
+checkups_server unix:/a.sock slow_start=0;
+checkups_server [::1]:1 drain;
+--- request
+GET /api/clusters/up
+--- response_body eval
+my @both = (slow_start => '"90s"', drain => 'true');
+::json_cluster('up', [
+    ::json_level(undef, [::json_server('127.0.0.1:80', @both), ::json_server('127.0.0.1:81'),
+        ::json_server('127.0.0.1:80', @both, weight => 3), ::json_server('[::1]:1', drain => 'true')]),
+    ::json_level(undef, [::json_server('127.0.0.1:80', @both), ::json_server('unix:/a.sock')]),
+])
+
+
+
+=== TEST 267: checkups_server: in named levels
+--- http
+upstream up {
+    checkups_cluster;
+    checkups_level a { server 127.0.0.1:1; server unix:/a.sock; }
+    checkups_server unix:/a.sock drain;
+    checkups_server 127.0.0.1:1 slow_start=1w;
+    checkups_level b { server 127.0.0.1:2; server 127.0.0.1:1; }
+    checkups_level_from c other;
+}
+upstream other { server unix:/a.sock; }
+--- request
+GET /api/clusters/up
+--- response_body eval
+my @slow = ('127.0.0.1:1', slow_start => '"604800s"');
+my @drained = ('unix:/a.sock', drain => 'true');
+::json_cluster('up', [
+    ::json_level('a', [::json_server(@slow), ::json_server(@drained)]),
+    ::json_level('b', [::json_server('127.0.0.1:2'), ::json_server(@slow)]),
+    ::json_level('c', [::json_server(@drained)]),
+])
+
+
+
+=== TEST 268: checkups_server: names with two addresses
+A name stands for all of its addresses, of which one is enough to be in the block.
+--- config
+--- http
+upstream none { server 127.0.0.1:1; }
+--- init
+SKIP: {
+Test::More::skip('no /etc/hosts of our own is possible', 3) unless ::may_have_hosts();
+my $settings = ::settings_with_hosts("127.0.0.1 both.test\n127.0.0.2 both.test\n127.0.0.3 others.test\n127.0.0.2 others.test\n", <<'END');
+server both.test:1;
+server 127.0.0.3:1;
+server 127.0.0.1:2;
+checkups_server both.test:1 drain;
+checkups_server others.test:2 slow_start=5s;
+checkups_server 127.0.0.1:2;
+server 127.0.0.2:2;
+END
+Test::More::is($settings, ::json_cluster('up', [::json_level(undef, [
+    ::json_server('127.0.0.1:1', drain => 'true'), ::json_server('127.0.0.2:1', drain => 'true'), ::json_server('127.0.0.3:1'),
+    ::json_server('127.0.0.1:2'), ::json_server('127.0.0.2:2', slow_start => '"5s"'),
+])]), 'by name');
+$settings = ::settings_with_hosts("127.0.0.1 both.test\n127.0.0.2 both.test\n", <<'END');
+server both.test:1;
+checkups_server 127.0.0.2:1 drain;
+END
+Test::More::is($settings, ::json_cluster('up', [::json_level(undef, [
+    ::json_server('127.0.0.1:1'), ::json_server('127.0.0.2:1', drain => 'true'),
+])]), 'by address');
+$settings = ::settings_with_hosts("127.0.0.1 both.test\n127.0.0.2 both.test\n", <<'END');
+server both.test:1;
+checkups_server 127.0.0.2:1 drain;
+checkups_server both.test:1;
+END
+Test::More::like($settings, qr/checkups: "checkups_server" directive: it is duplicate for server "both\.test:1" in \S+:3$/m, 'twice for one of the addresses');
+}
+--- request
+GET /
+--- ignore_response
+
+
+
+=== TEST 269: checkups_api: in http
 --- http
 checkups_api;
 --- refused
@@ -1045,7 +3135,7 @@ checkups_api;
 
 
 
-=== TEST 93: checkups_api: in server
+=== TEST 270: checkups_api: in server
 --- server
 checkups_api;
 --- refused
@@ -1053,7 +3143,7 @@ checkups_api;
 
 
 
-=== TEST 94: checkups_api: in upstream
+=== TEST 271: checkups_api: in upstream
 --- upstream
 server 127.0.0.1:1;
 checkups_api;
@@ -1062,7 +3152,7 @@ checkups_api;
 
 
 
-=== TEST 95: checkups_api: in if
+=== TEST 272: checkups_api: in if
 --- server
 location /x/ {
     if ($arg_x) { checkups_api; }
@@ -1072,7 +3162,7 @@ location /x/ {
 
 
 
-=== TEST 96: checkups_api: in limit_except
+=== TEST 273: checkups_api: in limit_except
 --- server
 location /x/ {
     limit_except GET { checkups_api; }
@@ -1082,15 +3172,49 @@ location /x/ {
 
 
 
-=== TEST 97: checkups_api: a parameter
+=== TEST 274: checkups_api: an unknown parameter
 --- server
-location /x/ { checkups_api write=on; }
+location /x/ { checkups_api read=on; }
 --- refused
-invalid number of arguments in "checkups_api" directive in server.conf:1
+"checkups_api" directive: unknown parameter "read=on", allowed are write= in server.conf:1
 
 
 
-=== TEST 98: checkups_api: twice
+=== TEST 275: checkups_api: a word without =
+--- server
+location /x/ { checkups_api write; }
+--- refused
+"checkups_api" directive: unknown parameter "write", allowed are write= in server.conf:1
+
+
+
+=== TEST 276: checkups_api: write by a word that is neither
+--- server
+location /x/ {
+    checkups_api write=yes;
+}
+--- refused
+"checkups_api" directive: invalid value in "write=yes", it must be on or off in server.conf:2
+
+
+
+=== TEST 277: checkups_api: write by nothing
+--- server
+location /x/ { checkups_api write=; }
+--- refused
+"checkups_api" directive: invalid value in "write=", it must be on or off in server.conf:1
+
+
+
+=== TEST 278: checkups_api: write twice
+--- server
+location /x/ { checkups_api write=on write=on; }
+--- refused
+"checkups_api" directive: duplicate parameter "write=on" in server.conf:1
+
+
+
+=== TEST 279: checkups_api: twice
 --- server
 location /x/ {
     checkups_api;
@@ -1101,7 +3225,7 @@ location /x/ {
 
 
 
-=== TEST 99: checkups_api: behind another directive that answers
+=== TEST 280: checkups_api: behind another directive that answers
 --- server
 location /x/ {
     proxy_pass http://127.0.0.1:1;
@@ -1112,7 +3236,7 @@ location /x/ {
 
 
 
-=== TEST 100: checkups_api: in an exact location
+=== TEST 281: checkups_api: in an exact location
 --- server
 location = /x { checkups_api; }
 --- refused
@@ -1120,7 +3244,7 @@ location = /x { checkups_api; }
 
 
 
-=== TEST 101: checkups_api: in a location by a regular expression
+=== TEST 282: checkups_api: in a location by a regular expression
 --- server
 location ~ ^/x/(.*) { checkups_api; }
 --- refused
@@ -1128,7 +3252,7 @@ location ~ ^/x/(.*) { checkups_api; }
 
 
 
-=== TEST 102: checkups_api: in a location by a regular expression, case-insensitive
+=== TEST 283: checkups_api: in a location by a regular expression, case-insensitive
 --- server
 location ~* ^/x/ { checkups_api; }
 --- refused
@@ -1136,7 +3260,7 @@ location ~* ^/x/ { checkups_api; }
 
 
 
-=== TEST 103: checkups_api: in a named location
+=== TEST 284: checkups_api: in a named location
 --- server
 location @x {
     checkups_api;
@@ -1146,13 +3270,15 @@ location @x {
 
 
 
-=== TEST 104: checkups_api: prefix locations of all kinds
+=== TEST 285: checkups_api: prefix locations of all kinds
 --- config
 location ^~ /a/ { checkups_api; }
 location /b/ { location /b/c/ { checkups_api; } }
 location "/d e/" { checkups_api; }
+location /f { checkups_api write=on; }
+location /g/ { checkups_api write=off; }
 --- http_config
 --- request eval
-["GET /a/clusters/", "GET /b/c/clusters/", "GET /d%20e/clusters/"]
+["GET /a/clusters/", "GET /b/c/clusters/", "GET /d%20e/clusters/", "GET /f/clusters/", "GET /g/clusters/"]
 --- response_body eval
-["{}", "{}", "{}"]
+["{}", "{}", "{}", "{}", "{}"]

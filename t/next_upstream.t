@@ -14,6 +14,13 @@ add_block_preprocessor(sub {
 });
 silent_port('S');
 
+# What is logged at error level of the tries of cluster NAME, request by request.
+sub ended {
+    my ($name, @ends) = @_;
+    my $lines = join '', map { "\\[error\\] \\d+#\\d+: \\*\\d+ checkups: cluster \"$name\": \Q$_\E while .*, client: .*\\n" } @ends;
+    return qr/\A$lines\z/;
+}
+
 no_root_location();
 log_level('info');
 master_on();
@@ -88,8 +95,12 @@ GET /
 --- response_headers
 X-Tried: test_3
 X-Status: 502
---- error_log eval
-qr/\[error\] .*no live upstreams while connecting to upstream.*upstream: "http:\/\/test_3\/"/
+--- grep_error_log eval
+qr/\[error\] .*/
+--- grep_error_log_out eval
+my $line = '\[error\] \d+#\d+: \*\d+ %s while connecting to upstream, client: .*, upstream: "http:\/\/test_3\/".*\n';
+my $lines = sprintf $line x 2, 'checkups: cluster "test_3": no servers available', 'no live upstreams';
+qr/\A$lines\z/
 
 
 
@@ -190,6 +201,10 @@ my $all = 'A=503 B=503 C=503';
 --- request
 GET /
 --- response_body_like: ^[ABC]$
+--- grep_error_log eval
+qr/\[error\] .* checkups: .*/
+--- grep_error_log_out eval
+::ended('test_7', map { "no further try after $_: proxy_next_upstream_tries" } 1, 2, 2)
 
 
 
@@ -211,8 +226,10 @@ X-Do: A=503 B=503 C=503
 --- response_body: 503 from B
 --- response_headers
 X-Status: 503, 503
---- no_error_log
-[error]
+--- grep_error_log eval
+qr/\[error\] .*/
+--- grep_error_log_out eval
+::ended('test_8', 'no further try after 2: tries=2')
 
 
 
@@ -239,6 +256,10 @@ my $all = 'A=503 B=503 C=503';
 --- request
 GET /1
 --- response_body: A
+--- grep_error_log eval
+qr/\[error\] .*/
+--- grep_error_log_out eval
+::ended('test_9', 'no further try after 1: proxy_next_upstream_tries', ('no further try after 2: tries=2') x 3)
 
 
 
@@ -492,3 +513,7 @@ GET /
 --- error_code: 504
 --- response_headers
 X-Status: 504
+--- grep_error_log eval
+qr/\[error\] .* checkups: .*/
+--- grep_error_log_out eval
+::ended('test_19', 'no further try after 1: proxy_next_upstream_timeout')

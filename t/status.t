@@ -45,6 +45,7 @@ sub body {
 # What comes behind the clusters where checks have been made.
 our $tail = '"last_check_time":TIME,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,'
     . '"shd_config_version":0,"config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},'
+    . '"config_version":{"worker-0":0,"worker-1":0,"worker-2":0},'
     . '"zone":{"name":"checkups","size":4194304,"free":NUMBER}}';
 
 # The body of a response of the server under test.
@@ -116,7 +117,7 @@ __DATA__
 --- response_headers
 Content-Type: application/json
 --- response_body chomp
-{"last_check_time":null,"checkup_timer_alive":false,"start_time":null,"conf_hash":null,"shd_config_version":0,"config_timer":{},"zone":null}
+{"last_check_time":null,"checkup_timer_alive":false,"start_time":null,"conf_hash":null,"shd_config_version":0,"config_timer":{},"config_version":{},"zone":null}
 
 
 
@@ -130,6 +131,7 @@ main::body(<<'END')
 {
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":0,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
+    "config_version":{"worker-0":0,"worker-1":0,"worker-2":0},
     "zone":{"name":"a","size":1048576,"free":NUMBER}
 }
 END
@@ -161,6 +163,7 @@ main::body(<<'END')
     ]],
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":0,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
+    "config_version":{"worker-0":0,"worker-1":0,"worker-2":0},
     "zone":{"name":"checkups","size":4194304,"free":NUMBER}
 }
 END
@@ -191,6 +194,7 @@ main::body(<<'END')
     ]],
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":0,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
+    "config_version":{"worker-0":0,"worker-1":0,"worker-2":0},
     "zone":{"name":"checkups","size":4194304,"free":NUMBER}
 }
 END
@@ -215,6 +219,7 @@ main::body(<<'END')
     ]],
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":0,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
+    "config_version":{"worker-0":0,"worker-1":0,"worker-2":0},
     "zone":{"name":"checkups","size":4194304,"free":NUMBER}
 }
 END
@@ -455,7 +460,7 @@ END
 my $after = main::wait_for('the reload', qr/"cls:b":.*"shd_config_version":1,.*"worker-0":"alive","worker-1":"alive","worker-2":"alive"/);
 Test::More::is(main::seconds($after, 'start_time'), main::seconds($before, 'start_time'), 'start_time stays');
 --- response_body_like chomp
-"cls:a":\[\[\{"server":"a:127.0.0.1:1",[^]]*"server":"a:127.0.0.2:1","status":"unchecked","weight":2,[^]]*\]\],.*"shd_config_version":1,"config_timer":\{"worker-0":"alive","worker-1":"alive","worker-2":"alive"\}
+"cls:a":\[\[\{"server":"a:127.0.0.1:1",[^]]*"server":"a:127.0.0.2:1","status":"unchecked","weight":2,[^]]*\]\],.*"shd_config_version":1,"config_timer":\{"worker-0":"alive","worker-1":"alive","worker-2":"alive"\},"config_version":\{"worker-0":1,"worker-1":1,"worker-2":1\},
 
 
 
@@ -479,6 +484,7 @@ main::body(<<'END')
     "cls:a":[[{"server":"a:127.0.0.1:1","status":"unchecked","weight":1,"max_fails":1,"fail_timeout":10}]],
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":0,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
+    "config_version":{"worker-0":0,"worker-1":0,"worker-2":0},
     "zone":{"name":"a","size":262144,"free":NUMBER}
 }
 END
@@ -511,6 +517,7 @@ Test::More::like($body, main::body(<<'END'), 'the old cluster is there while a w
     "cls:b":[[{"server":"b:127.0.0.1:2","status":"unchecked","weight":1,"max_fails":1,"fail_timeout":10}]],
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":1,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
+    "config_version":{"worker-0":1,"worker-1":1,"worker-2":1},
     "zone":{"name":"checkups","size":4194304,"free":NUMBER}
 }
 END
@@ -546,3 +553,258 @@ main::body(<<'END' . $main::tail)
 END
 --- no_shutdown_error_log
 [alert]
+
+
+=== TEST 17: named levels are an object, in the order of the file
+--- http_config
+upstream up {
+    checkups_cluster;
+    checkups_level zeta {
+        server 127.0.0.1:1 weight=2;
+        server 127.0.0.2:1;
+    }
+    checkups_level alpha { server 127.0.0.1:1 max_fails=0; server unix:/nowhere/a.sock down; }
+    checkups_level_from mu other only=backup;
+    checkups_level_from 9.9 other;
+}
+upstream other {
+    server 127.0.0.3:1;
+    server 127.0.0.4:1 backup weight=3 max_fails=3 fail_timeout=1m;
+}
+--- init
+main::wait_for_workers();
+--- response_body_like eval
+my $tail = $main::tail =~ s/"last_check_time":TIME/"last_check_time":null/r;
+main::body(<<'END' . $tail)
+{
+    "cls:up":{"zeta":[
+        {"server":"up:127.0.0.1:1","status":"unchecked","weight":2,"max_fails":1,"fail_timeout":10},
+        {"server":"up:127.0.0.2:1","status":"unchecked","weight":1,"max_fails":1,"fail_timeout":10}
+    ],"alpha":[
+        {"server":"up:127.0.0.1:1","status":"unchecked","weight":1,"max_fails":0,"fail_timeout":10},
+        {"server":"up:unix:/nowhere/a.sock","status":"unchecked","weight":1,"max_fails":1,"fail_timeout":10}
+    ],"mu":[
+        {"server":"up:127.0.0.4:1","status":"unchecked","weight":3,"max_fails":3,"fail_timeout":60}
+    ],"9.9":[
+        {"server":"up:127.0.0.3:1","status":"unchecked","weight":1,"max_fails":1,"fail_timeout":10},
+        {"server":"up:127.0.0.4:1","status":"unchecked","weight":3,"max_fails":3,"fail_timeout":60}
+    ]},
+END
+
+
+
+=== TEST 18: one named level is an object, too, beside a cluster whose levels have no names
+--- http_config
+upstream named { checkups_cluster; checkups_level a { server 127.0.0.1:1; } }
+upstream plain { checkups_cluster; server 127.0.0.1:1; server 127.0.0.2:1 backup; }
+--- response_body_like chomp
+^\{"cls:named":\{"a":\[\{"server":"named:127\.0\.0\.1:1",[^{}]*\}\]\},"cls:plain":\[\[\{"server":"plain:127\.0\.0\.1:1",[^{}]*\}\],\[\{"server":"plain:127\.0\.0\.2:1",[^{}]*\}\]\],"last_check_time":
+
+
+
+=== TEST 19: named levels: one address has one check, and all levels count together
+--- http_config
+upstream up {
+    checkups_cluster;
+    checkups_level a { server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; server 127.0.0.2:$TEST_NGINX_RAND_PORT_1; }
+    checkups_level b { server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 weight=2; server 127.0.0.2:$TEST_NGINX_RAND_PORT_1 down; }
+    checkups_check http interval=1h;
+}
+server { listen 127.0.0.1:$TEST_NGINX_RAND_PORT_1; location / { return 503; } }
+server { listen 127.0.0.2:$TEST_NGINX_RAND_PORT_1; location / { return 404; } }
+--- init
+main::wait_for_workers();
+main::wait_for('all checks', sub { 3 == (() = $_[0] =~ /"unstable"/g) });
+--- response_body_like eval
+main::body(<<'END' . $main::tail)
+{
+    "cls:up":{"a":[
+        {"server":"up:127.0.0.1:PORT","status":"unstable","fail_num":1,"lastmodified":TIME,"msg":"status 503","weight":1,"max_fails":1,"fail_timeout":10},
+        {"server":"up:127.0.0.2:PORT","status":"unstable","fail_num":1,"lastmodified":TIME,"msg":"status 404","weight":1,"max_fails":1,"fail_timeout":10}
+    ],"b":[
+        {"server":"up:127.0.0.1:PORT","status":"unstable","fail_num":1,"lastmodified":TIME,"msg":"status 503","weight":2,"max_fails":1,"fail_timeout":10},
+        {"server":"up:127.0.0.2:PORT","status":"unchecked","weight":1,"max_fails":1,"fail_timeout":10}
+    ]},
+END
+
+
+
+=== TEST 20: drain: checked, but no server in use
+--- http_config
+upstream up {
+    checkups_cluster;
+    server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
+    server 127.0.0.2:$TEST_NGINX_RAND_PORT_1;
+    server 127.0.0.3:$TEST_NGINX_RAND_PORT_1;
+    checkups_server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 drain;
+    checkups_server 127.0.0.2:$TEST_NGINX_RAND_PORT_1 drain;
+    checkups_check http interval=1h;
+}
+server { listen 127.0.0.1:$TEST_NGINX_RAND_PORT_1; location / { return 200; } }
+server { listen 127.0.0.2:$TEST_NGINX_RAND_PORT_1; listen 127.0.0.3:$TEST_NGINX_RAND_PORT_1; location / { return 503; } }
+--- init
+main::wait_for_workers();
+main::wait_for('all checks', qr/"ok".*"err".*"unstable"/);
+--- response_body_like eval
+main::body(<<'END' . $main::tail)
+{
+    "cls:up":[[
+        {"server":"up:127.0.0.1:PORT","status":"ok","fail_num":0,"lastmodified":TIME,"msg":null,"weight":1,"max_fails":1,"fail_timeout":10},
+        {"server":"up:127.0.0.2:PORT","status":"err","fail_num":1,"lastmodified":TIME,"msg":"status 503","weight":1,"max_fails":1,"fail_timeout":10},
+        {"server":"up:127.0.0.3:PORT","status":"unstable","fail_num":1,"lastmodified":TIME,"msg":"status 503","weight":1,"max_fails":1,"fail_timeout":10}
+    ]],
+END
+--- error_log
+cluster "up": every server has failed its checks, all stay in use as unstable
+
+
+
+=== TEST 21: protected=one: one is unstable, the others are err
+All have failed one check and passed none: it is the first that is in use.
+--- http_config
+upstream up {
+    checkups_cluster protected=one;
+    server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 down;
+    server 127.0.0.2:$TEST_NGINX_RAND_PORT_1;
+    server 127.0.0.3:$TEST_NGINX_RAND_PORT_1;
+    server 127.0.0.4:$TEST_NGINX_RAND_PORT_1 weight=9;
+    server 127.0.0.3:$TEST_NGINX_RAND_PORT_1 backup;
+    server 127.0.0.5:$TEST_NGINX_RAND_PORT_1 backup;
+    checkups_server 127.0.0.2:$TEST_NGINX_RAND_PORT_1 drain;
+    checkups_check tcp interval=1h;
+}
+--- init
+main::wait_for_workers();
+main::wait_for('all checks', sub { 5 == (() = $_[0] =~ /"connection refused"/g) });
+--- response_body_like eval
+main::body(<<'END' . $main::tail)
+{
+    "cls:up":[[
+        {"server":"up:127.0.0.1:PORT","status":"unchecked","weight":1,"max_fails":1,"fail_timeout":10},
+        {"server":"up:127.0.0.2:PORT","status":"err","fail_num":1,"lastmodified":TIME,"msg":"connection refused","weight":1,"max_fails":1,"fail_timeout":10},
+        {"server":"up:127.0.0.3:PORT","status":"unstable","fail_num":1,"lastmodified":TIME,"msg":"connection refused","weight":1,"max_fails":1,"fail_timeout":10},
+        {"server":"up:127.0.0.4:PORT","status":"err","fail_num":1,"lastmodified":TIME,"msg":"connection refused","weight":9,"max_fails":1,"fail_timeout":10}
+    ],[
+        {"server":"up:127.0.0.3:PORT","status":"unstable","fail_num":1,"lastmodified":TIME,"msg":"connection refused","weight":1,"max_fails":1,"fail_timeout":10},
+        {"server":"up:127.0.0.5:PORT","status":"err","fail_num":1,"lastmodified":TIME,"msg":"connection refused","weight":1,"max_fails":1,"fail_timeout":10}
+    ]],
+END
+--- grep_error_log eval
+qr/\[notice\] \d+#\d+: checkups: cluster "up": .*/
+--- grep_error_log_out eval
+qr/\A\[notice\] \d+#\d+: checkups: cluster "up": every server has failed its checks, server "127\.0\.0\.3:\d+" stays in use as unstable\n\z/
+
+
+
+=== TEST 22: protected=one in named levels, and the way back
+--- http_config
+upstream up {
+    checkups_cluster protected=one;
+    checkups_level a { server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+    checkups_level b { server 127.0.0.2:$TEST_NGINX_RAND_PORT_1; }
+    checkups_check http uri=/health interval=20ms;
+}
+server {
+    listen 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
+    listen 127.0.0.2:$TEST_NGINX_RAND_PORT_1;
+    location = /health {
+        if (-f $TEST_NGINX_HTML_DIR/down-$server_addr) { return 503; }
+        return 200;
+    }
+}
+--- init
+main::wait_for_workers();
+my $states = sub { my $levels = join ',.*', map { s/(.*)=(.*)/"$1":\\[\\{"server":"[^"]*","status":"$2"/r } @_; qr/$levels/ };
+main::wait_for('both to be ok', $states->('a=ok', 'b=ok'));
+main::write_file('down-127.0.0.1');
+main::wait_for('a to fail some checks, while b passes some', qr/"a":[^]]*"status":"err","fail_num":\d\d,.*"b":[^]]*"status":"ok"/);
+main::write_file('down-127.0.0.2');
+main::wait_for('b to fail, and to be kept: it passed a check more recently', $states->('a=err', 'b=unstable'));
+unlink main::html_dir() . '/down-127.0.0.1';
+main::wait_for('a to come back', $states->('a=ok', 'b=err'));
+--- response_body_like eval
+main::body(<<'END' . $main::tail)
+{
+    "cls:up":{"a":[
+        {"server":"up:127.0.0.1:PORT","status":"ok","fail_num":0,"lastmodified":TIME,"msg":null,"weight":1,"max_fails":1,"fail_timeout":10}
+    ],"b":[
+        {"server":"up:127.0.0.2:PORT","status":"err","fail_num":NUMBER,"lastmodified":TIME,"msg":"status 503","weight":1,"max_fails":1,"fail_timeout":10}
+    ]},
+END
+
+
+
+=== TEST 23: protected=off: all are err
+--- http_config
+upstream up {
+    checkups_cluster protected=off;
+    server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
+    server 127.0.0.2:$TEST_NGINX_RAND_PORT_1;
+    server 127.0.0.3:$TEST_NGINX_RAND_PORT_1 backup;
+    checkups_check tcp interval=1h;
+}
+--- init
+main::wait_for_workers();
+main::wait_for('all checks', sub { 3 == (() = $_[0] =~ /"err"/g) });
+--- response_body_like eval
+main::body(<<'END' . $main::tail)
+{
+    "cls:up":[[
+        {"server":"up:127.0.0.1:PORT","status":"err","fail_num":1,"lastmodified":TIME,"msg":"connection refused","weight":1,"max_fails":1,"fail_timeout":10},
+        {"server":"up:127.0.0.2:PORT","status":"err","fail_num":1,"lastmodified":TIME,"msg":"connection refused","weight":1,"max_fails":1,"fail_timeout":10}
+    ],[
+        {"server":"up:127.0.0.3:PORT","status":"err","fail_num":1,"lastmodified":TIME,"msg":"connection refused","weight":1,"max_fails":1,"fail_timeout":10}
+    ]],
+END
+--- grep_error_log eval
+qr/\[notice\] \d+#\d+: checkups: cluster "up": .*/
+--- grep_error_log_out eval
+qr/\A\[notice\] \d+#\d+: checkups: cluster "up": every server has failed its checks, none is used\n\z/
+
+
+
+=== TEST 24: config_version while workers of two earlier configurations finish their requests
+They are no workers of the running configuration, and are not shown.
+--- http_config
+include ../html/clusters.conf;
+--- user_files
+>>> clusters.conf
+upstream a { checkups_cluster; server 127.0.0.1:1; }
+--- config
+location /api/ { checkups_api; }
+location /slow { proxy_pass http://127.0.0.1:$TEST_NGINX_SLOW_PORT; }
+--- init
+main::wait_for_workers();
+my @waiting;
+for my $version (1, 2) {
+    my $client = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => server_port_for_client()) or die $!;
+    print $client "GET /slow HTTP/1.0\r\n\r\n";
+    $client->flush;
+    $main::slow->timeout(5);
+    my $backend = $main::slow->accept or die "the request does not arrive: $!";
+    1 while (<$backend> // "\r\n") ne "\r\n";
+    push @waiting, [$client, $backend];
+    main::reload_with('clusters.conf', "upstream a { checkups_cluster; server 127.0.0.1:1; server 127.0.0.2:$version; }\n");
+    my $body = main::wait_for("reload $version", qr/"a:127.0.0.2:$version".*"worker-0":"alive","worker-1":"alive","worker-2":"alive"/);
+    Test::More::like($body, main::body(<<"END"), "reload $version, while old workers are there");
+{
+    "cls:a":[[
+        {"server":"a:127.0.0.1:1","status":"unchecked","weight":1,"max_fails":1,"fail_timeout":10},
+        {"server":"a:127.0.0.2:$version","status":"unchecked","weight":1,"max_fails":1,"fail_timeout":10}
+    ]],
+    "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":$version,
+    "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
+    "config_version":{"worker-0":$version,"worker-1":$version,"worker-2":$version},
+    "zone":{"name":"checkups","size":4194304,"free":NUMBER}
+}
+END
+}
+for my $request (@waiting) {
+    my ($client, $backend) = @$request;
+    print $backend "HTTP/1.0 200 OK\r\n\r\nlate";
+    close $backend;
+    my $response = do { local $/; <$client> };
+    Test::More::like($response, qr/late\z/, 'a request by an old configuration is answered');
+}
+--- response_body_like chomp
+"shd_config_version":2,"config_timer":\{"worker-0":"alive","worker-1":"alive","worker-2":"alive"\},"config_version":\{"worker-0":2,"worker-1":2,"worker-2":2\},"zone":
