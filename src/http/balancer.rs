@@ -4,10 +4,12 @@ use ngx::core::Status;
 use ngx::ffi::{
     ngx_addr_t, ngx_array_create, ngx_array_t, ngx_conf_t, ngx_http_request_t,
     ngx_http_upstream_init_round_robin, ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t,
-    ngx_int_t, ngx_uint_t, NGX_HTTP_LOCK, NGX_HTTP_PATCH, NGX_HTTP_POST, NGX_HTTP_UPSTREAM_CREATE,
-    NGX_HTTP_UPSTREAM_FT_HTTP_403, NGX_HTTP_UPSTREAM_FT_HTTP_404, NGX_HTTP_UPSTREAM_FT_HTTP_429,
-    NGX_HTTP_UPSTREAM_FT_HTTP_500, NGX_HTTP_UPSTREAM_FT_HTTP_502, NGX_HTTP_UPSTREAM_FT_HTTP_503,
-    NGX_HTTP_UPSTREAM_FT_HTTP_504, NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT,
+    ngx_http_upstream_t, ngx_int_t, ngx_uint_t, NGX_HTTP_LOCK, NGX_HTTP_PATCH, NGX_HTTP_POST,
+    NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_FT_ERROR, NGX_HTTP_UPSTREAM_FT_HTTP_403,
+    NGX_HTTP_UPSTREAM_FT_HTTP_404, NGX_HTTP_UPSTREAM_FT_HTTP_429, NGX_HTTP_UPSTREAM_FT_HTTP_500,
+    NGX_HTTP_UPSTREAM_FT_HTTP_502, NGX_HTTP_UPSTREAM_FT_HTTP_503, NGX_HTTP_UPSTREAM_FT_HTTP_504,
+    NGX_HTTP_UPSTREAM_FT_INVALID_HEADER, NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT,
+    NGX_HTTP_UPSTREAM_FT_TIMEOUT,
 };
 use ngx::http::{HttpModule, HttpModuleMainConf, HttpModuleServerConf, NgxHttpUpstreamModule};
 
@@ -34,17 +36,11 @@ impl Subsystem for Http {
         // SAFETY: the caller vouches for the request; it has an upstream while it is being proxied.
         unsafe {
             let upstream = &*(*request).upstream;
-            let connection = upstream.peer.connection;
-            if connection.is_null() {
-                return false;
-            }
             // In nginx such a failure is the one of ngx_http_upstream_next() with FT_ERROR on a
             // cached connection. A timeout, or anything that the server said, is the server's.
-            let timed_out =
-                (*(*connection).read).timedout() != 0 || (*(*connection).write).timedout() != 0;
             let answered =
                 upstream.headers_in.status_n != 0 || upstream.buffer.last != upstream.buffer.pos;
-            !timed_out && !answered
+            !upstream.peer.connection.is_null() && !timed_out(upstream) && !answered
         }
     }
 
@@ -86,11 +82,33 @@ impl Subsystem for Http {
         // SAFETY: as above. As in ngx_http_upstream_next().
         unsafe {
             let upstream = &*(*request).upstream;
-            let named = (*upstream.conf).next_upstream;
-            upstream.request_sent() == 0
+            let named =
+                |condition: u32| (*upstream.conf).next_upstream & condition as ngx_uint_t != 0;
+            let is_repeatable = upstream.request_sent() == 0
                 || (*request).method & NOT_IDEMPOTENT == 0
-                || named & NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT as ngx_uint_t != 0
+                || named(NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT);
+            // An answer with a status was looked at before: only one that is named comes here.
+            let is_named = upstream.headers_in.status_n != 0
+                || if timed_out(upstream) {
+                    named(NGX_HTTP_UPSTREAM_FT_TIMEOUT)
+                } else {
+                    named(NGX_HTTP_UPSTREAM_FT_ERROR | NGX_HTTP_UPSTREAM_FT_INVALID_HEADER)
+                };
+            is_repeatable && is_named
         }
+    }
+}
+
+/// Whether the connection to the server has timed out.
+///
+/// # Safety
+/// The upstream is one of a request that nginx works on.
+unsafe fn timed_out(upstream: &ngx_http_upstream_t) -> bool {
+    // SAFETY: a connection that is there is open, with its events.
+    unsafe {
+        upstream.peer.connection.as_ref().is_some_and(|connection| {
+            (*connection.read).timedout() != 0 || (*connection.write).timedout() != 0
+        })
     }
 }
 

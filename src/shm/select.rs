@@ -497,8 +497,9 @@ impl<R: Request> Selection<'_, R> {
                 first = Some((index, load));
                 continue;
             };
-            // As in nginx, the one that was drawn last on a tie.
-            let index = if other_load.is_less_than(&load) { *other } else { index };
+            // The one that was drawn first on a tie: then servers without load get their shares by
+            // weight. nginx takes the other one, and with that gives the heaviest the fewest.
+            let index = if load.is_less_than(other_load) { index } else { *other };
             return self.begin(index).then_some(index);
         }
         None

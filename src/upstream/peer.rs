@@ -1,5 +1,6 @@
 //! The way of one request to a server: the callbacks that nginx has for it.
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ptr::{self, fn_addr_eq};
@@ -51,6 +52,7 @@ pub struct Tries<S: Subsystem> {
     wish: Wish<'static>,
     /// What the location allows, in milliseconds; 0: no limit.
     next_timeout: ngx_msec_t,
+    order: RefCell<Ordered>,
     visited: Visited,
     /// Whether the last server visited is at work on the request.
     at_work: bool,
@@ -61,6 +63,13 @@ pub struct Tries<S: Subsystem> {
     /// Whether the location allows fewer tries than the cluster.
     is_limited_by_location: bool,
     subsystem: PhantomData<S>,
+}
+
+/// The levels that a request may go to, of the generation that its order was last looked up in.
+#[derive(Default)]
+struct Ordered {
+    version: u64,
+    levels: Option<Levels>,
 }
 
 /// The servers that a request went to, each pinned.
@@ -101,6 +110,22 @@ impl Try {
         }
     }
 
+    /// The limit of the level because of which the request went on to the next try in another level, or
+    /// to none, although there was another server in this one.
+    fn cut_off(&self, next: Option<&Self>) -> Option<String> {
+        let (note, others) = (self.level?, self.selected.others);
+        if note.tries != 0 && others.beyond() && !others.here() {
+            return Some(format!("level {} tries={}", self.shown_level(), note.tries));
+        }
+        let went_on = next.is_some_and(|next| next.selected.level() != self.selected.level());
+        (note.timeout != 0 && others.here() && went_on).then(|| self.shown_timeout())
+    }
+
+    fn shown_timeout(&self) -> String {
+        let timeout = Time::milliseconds(self.level_timeout());
+        format!("level {} tries_timeout={timeout}", self.shown_level())
+    }
+
     /// See [`crate::shm::generation::Level::tries_timeout`].
     fn level_timeout(&self) -> u64 {
         self.level.map_or(0, |level| level.timeout)
@@ -123,6 +148,7 @@ pub struct Entered<'a> {
 struct Asks<'a> {
     entry: &'a Entry,
     wish: &'a Wish<'a>,
+    order: &'a RefCell<Ordered>,
     visited: &'a [Try],
     sticks_to: Option<&'a [u8]>,
 }
@@ -139,8 +165,17 @@ impl Request for Asks<'_> {
     }
 
     fn levels(&self, generation: &Generation) -> Option<Levels> {
-        let levels = generation.levels();
-        order::levels(self.wish.order, levels.len(), |number| levels[number].name())
+        if self.wish.order.is_empty() {
+            return None;
+        }
+        let mut ordered = self.order.borrow_mut();
+        if ordered.version != generation.version() {
+            let levels = generation.levels();
+            let name = |number: usize| levels[number].name();
+            ordered.levels = order::levels(self.wish.order, levels.len(), name);
+            ordered.version = generation.version();
+        }
+        ordered.levels.clone()
     }
 
     fn has_tried(&self, level: usize, server: &Server) -> bool {
@@ -191,7 +226,8 @@ pub fn select_once<T>(
 ) -> Option<T> {
     let ((root, slot), cluster) = (worker::place()?, entry.records.get()?);
     let visit = root.visit(slot);
-    let asks = Asks { entry, wish, visited: &[], sticks_to: None };
+    let order = RefCell::default();
+    let asks = Asks { entry, wish, order: &order, visited: &[], sticks_to: None };
     let selected = cluster.select(slot, &visit, &asks)?;
     cluster.release(slot, &selected, Outcome::Unknown, process::now());
     let (name, level) = (selected.level_of(&visit).name(), selected.level() + 1);
@@ -243,6 +279,7 @@ impl<S: Subsystem> Tries<S> {
                 upstream,
                 wish,
                 next_timeout,
+                order: RefCell::default(),
                 visited: Visited::default(),
                 at_work: false,
                 found_none: false,
@@ -341,8 +378,13 @@ impl<S: Subsystem> Tries<S> {
         let visit = self.root.visit(self.slot);
         // SAFETY: nginx has set the hint for this call.
         let sticks_to = unsafe { hint(peer) };
-        let asks =
-            Asks { entry: self.entry, wish: &self.wish, visited: &self.visited.0, sticks_to };
+        let asks = Asks {
+            entry: self.entry,
+            wish: &self.wish,
+            order: &self.order,
+            visited: &self.visited.0,
+            sticks_to,
+        };
         let Some(selected) = self.cluster.select(self.slot, &visit, &asks) else {
             self.found_none = true;
             peer.name = self.upstream;
@@ -468,13 +510,11 @@ impl<S: Subsystem> Tries<S> {
         let last = self.visited.0.last()?;
         let Limits { tries, tries_timeout } = self.entry.settings.limits;
         if !last.selected.others.is_some() {
-            // Is there one in a level that allowed no more tries?
-            return self.visited.0.iter().rev().find_map(|visit| {
-                let note = visit.level.filter(|note| note.tries != 0)?;
-                let others = visit.selected.others;
-                let is_cut_off = others.beyond() && !others.here();
-                is_cut_off.then(|| format!("level {} tries={}", visit.shown_level(), note.tries))
-            });
+            // Is there one in a level that allowed no more tries, or no more time?
+            let next = self.visited.0.iter().skip(1).map(Some).chain([None]);
+            let mut visited: SmallVec<[_; 8]> = self.visited.0.iter().zip(next).collect();
+            visited.reverse();
+            return visited.into_iter().find_map(|(visit, next)| visit.cut_off(next));
         }
         if self.allowed <= 1 {
             return match tries {
@@ -491,10 +531,7 @@ impl<S: Subsystem> Tries<S> {
                 _ => Some("proxy_next_upstream_timeout".to_owned()),
             };
         }
-        level_is_over.then(|| {
-            let timeout = Time::milliseconds(last.level_timeout());
-            format!("level {} tries_timeout={timeout}", last.shown_level())
-        })
+        level_is_over.then(|| last.shown_timeout())
     }
 
     /// Writes a line to the log of the request.

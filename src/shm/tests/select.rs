@@ -133,10 +133,9 @@ fn two_are_drawn_by_weight() {
         Zone::of(&by(Method::RandomTwo, &[vec![peer("A", 8), peer("B", 1), peer("C", 1)]]));
     let asks = Asks::default();
     let picks: String = (0..4000).map(|_| name(cluster, &asks)).collect();
-    // On a tie the second one that is drawn wins. It differs from the first: with 8/10 A is the
-    // first, and then another one the second.
+    // On a tie the one that is drawn first wins: each has its share where nothing is at work.
     let share = picks.matches('A').count();
-    assert!((600..1100).contains(&share), "{share}");
+    assert!((3100..3300).contains(&share), "{share}");
     // Of two that are drawn the one with fewer connections for its weight gets the request: A has
     // room for eight times as many.
     let held: Vec<_> = (0..300).map(|_| cluster.select(&asks).unwrap()).collect();
