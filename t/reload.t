@@ -60,6 +60,28 @@ sub next_second {
     return;
 }
 
+# The processes that the master has started. They call themselves workers only when
+# they have.
+sub children {
+    my $nginx = shift;
+    opendir my $proc, '/proc' or die "/proc: $!";
+    return grep { my ($state, $parent) = NginxRunner::process($_); $state && $state !~ /[ZX]/ && $parent == $nginx->pid }
+        grep { /^\d+$/ } readdir $proc;
+}
+
+# The process that a reload starts, as soon as it is there.
+sub first_after_a_reload {
+    my $nginx = shift;
+    my %old = map { $_ => 1 } children($nginx);
+    $nginx->signal('HUP');
+    my $deadline = now() + 5;
+    while (now() < $deadline) {
+        my ($new) = grep { !$old{$_} } children($nginx);
+        return $new if $new;
+    }
+    die "no new worker\n";
+}
+
 sub ends_well {
     my ($nginx, @expected) = @_;
     my $took = $nginx->stop;
@@ -427,6 +449,34 @@ subtest 'the number of workers' => sub {
         is($nginx->status->{checkup_timer_alive}, JSON::PP::true(), '... and checks are made');
     }
     is_deeply([grep { /no slot/ } $nginx->notices], [], 'each found its slot');
+    ends_well($nginx);
+};
+
+# The next reload comes before the worker of the first has got so far that it uses
+# the zone: that one is stopped while it starts its threads. The worker from before
+# is there as well, with a request.
+subtest 'a worker that is slow to start' => sub {
+    my $threads = 1000;
+    plan skip_all => 'this nginx has no threads' if qx($ENV{TEST_NGINX_BINARY} -V 2>&1) !~ /--with-threads/;
+    servers(a => '| wait:200');
+    my $nginx = NginxRunner->new(main => "thread_pool many threads=$threads;", http => upstream(up => 'server @a;'),
+        server => $get)->start;
+    my ($old) = $nginx->workers;
+    my $client = $nginx->send_request('/get');
+    ok(wait_until(5, sub { @{ $backend->seen('a')->{requests} } == 1 }), 'a request is under way');
+
+    my ($late) = first_after_a_reload($nginx);
+    kill STOP => $late;
+    my $started = sub { return NginxRunner::slurp("/proc/$late/status") =~ /^Threads:\s+(\d+)/m ? $1 - 1 : 0 };
+    cmp_ok($started->(), '<', $threads, 'the new worker has not started all of its threads');
+    my ($next) = first_after_a_reload($nginx);
+    ok(wait_until(5, sub { $nginx->status->{config_timer}{'worker-0'} }), 'the next one is there');
+    is_deeply([sort { $a <=> $b } children($nginx)], [sort { $a <=> $b } $old, $late, $next], 'all three are');
+    kill CONT => $late;
+    ok(wait_until(30, sub { !is_running($late) }), 'the late one starts, and ends');
+
+    $backend->release('a');
+    is($nginx->answer($client)->{code}, 200, 'the request has got its answer');
     ends_well($nginx);
 };
 

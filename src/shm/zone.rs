@@ -204,7 +204,8 @@ impl Root {
         Ok(rotation)
     }
 
-    /// Sees to it that `workers` more workers find a slot, and their counters in all servers.
+    /// Sees to it that `workers` more workers find a slot, and their counters in all servers, also in
+    /// those of a configuration that is being prepared. The caller holds the slab.
     ///
     /// # Errors
     /// Where the zone is full.
@@ -215,7 +216,8 @@ impl Root {
         // As many again for the workers of the next configuration: the counters for those that come
         // first lie in the records of the servers, those for later ones beside them.
         let wanted = if free < workers { have + 2 * workers - free } else { have };
-        for server in self.clusters().flat_map(servers) {
+        let all = |cluster| servers(cluster).chain(prepared(cluster));
+        for server in self.clusters().flat_map(all) {
             server.uses().extend(slab, wanted)?;
         }
         for index in have..wanted {
@@ -428,9 +430,13 @@ impl Root {
         }
     }
 
-    /// The workers of the running configuration that have a slot, dead or alive.
+    /// The workers that have a slot: those of the running configuration, dead or alive, and of others
+    /// those that are alive.
     pub fn workers(&self) -> impl Iterator<Item = &'static Slot> + '_ {
-        self.slots().filter(|slot| slot.seen() != 0 && slot.configuration() == self.configuration())
+        self.slots().filter(|slot| {
+            let is_current = slot.configuration() == self.configuration();
+            slot.seen() != 0 && (is_current || slot.is_taken())
+        })
     }
 
     /// All servers that a worker may refer to.
@@ -567,5 +573,12 @@ impl Root {
 fn servers(cluster: &'static Cluster) -> impl Iterator<Item = &'static Server> {
     // SAFETY: who holds the slab keeps it from being replaced and freed.
     let rotation = unsafe { cluster.current().as_ref() };
+    rotation.map(|rotation| rotation.generation().servers_not_in(None)).into_iter().flatten()
+}
+
+/// Those that a configuration has for it which is being prepared, each once.
+fn prepared(cluster: &'static Cluster) -> impl Iterator<Item = &'static Server> {
+    // SAFETY: what is prepared is freed only by who holds the slab, as the caller does.
+    let rotation = unsafe { cluster.prepared().load(Ordering::Acquire).as_ref() };
     rotation.map(|rotation| rotation.generation().servers_not_in(None)).into_iter().flatten()
 }

@@ -46,8 +46,13 @@ pub fn start(configuration: &'static Configuration) {
     fastrand::seed(process::random());
 
     let (number, now) = (process::worker(), process::now());
+    let claim = || root.claim_slot(lock::own_id(), number, configuration.number(), now);
     let slot = configuration
-        .with_slab(|_| root.claim_slot(lock::own_id(), number, configuration.number(), now))
+        .with_slab(|slab| {
+            // The master saw to it that there are enough. But where the next reload comes before a
+            // worker has got this far, its slot counts as free for those of that one, too.
+            claim().or_else(|| root.reserve_slots(slab, 1).ok().and_then(|()| claim()))
+        })
         .flatten();
     let slot = slot.unwrap_or_else(|| {
         log::write(NGX_LOG_ALERT, format_args!("no slot is left for this worker in the zone"));

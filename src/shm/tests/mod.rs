@@ -681,9 +681,27 @@ fn workers_have_slots() {
     assert_eq!((again.number(), again.configuration()), (5, 1));
     let mut numbers: Vec<_> = zone.root.workers().map(|slot| slot.number()).collect();
     numbers.sort_unstable();
-    assert_eq!(numbers, [2, 3, 5]);
+    assert_eq!(numbers, [0, 2, 3, 5]);
     zone.root.reserve_slots(&zone.heap, 3).unwrap();
     assert!(zone.root.claim_slot(own, 6, 1, 8).is_some());
+}
+
+/// Its slot went to a worker of the next configuration, and it makes one while yet another
+/// configuration is read.
+#[test]
+fn a_late_worker_is_counted_in_what_is_being_prepared() {
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1)]]);
+    let own = lock::own_id();
+    while zone.root.claim_slot(own, 1, 1, 7).is_some() {}
+    let next = plan(&[vec![peer("A", 1), peer("B", 1)]]);
+    zone.root.prepare(&zone.heap, "api", &next, None).unwrap();
+    zone.root.reserve_slots(&zone.heap, 1).unwrap();
+    let late = zone.root.claim_slot(own, 2, 1, 8).unwrap();
+    zone.root.commit(&zone.heap);
+    let guard = cluster.lock();
+    for peer in guard.generation().unwrap().peers() {
+        assert!(peer.server.uses().of(late.index()).is_some(), "{}", peer.server.name());
+    }
 }
 
 #[test]
