@@ -138,7 +138,7 @@ def at_random(table, sample):
     table.note(f"from a kill to the next answer: median {milliseconds(after[len(after) // 2])}, longest {milliseconds(after[-1])}")
     unexplained = [
         f"a connection from port {port} was cut {milliseconds(t - max((k for k, _ in kills if k <= t), default=0))} after a kill"
-        for t, port, _ in record.cut
+        for t, port, *_ in record.cut
         if not any(k <= t < k + 1 and port in ports for k, ports in kills)
     ]
     table.row("  requests without an answer, of which not in the killed worker", f"{len(record.cut)}, {len(unexplained)}", "0 of these", not unexplained)

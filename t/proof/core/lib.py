@@ -425,7 +425,7 @@ class Load:
     """A client with so many connections at work at once, in a process of its own.
 
     Each connection asks for one of `paths` (by turns), and then for the next: over a new connection, or over
-    the same as long as it is kept.
+    the same as long as it is kept. X-Request is different in each request.
     """
 
     def __init__(self, port, connections=64, paths=("/",), keep=False, pause=0.0):
@@ -464,7 +464,7 @@ class Record:
         self.served = {}  # by server
         self.served_lately = {}  # by server: the last time
         self.workers = {}  # by worker: the first success
-        self.cut = []  # time, our port, the number of requests on the connection before: no answer
+        self.cut = []  # time, our port, the number of requests on the connection before, its X-Request: no answer
         self.wrong = []  # time, what: an answer that is none of those wanted
         self.closed = 0  # kept connections that were closed while nothing was asked
 
@@ -523,8 +523,10 @@ class _Line:
         path = client.paths[self.turn % len(client.paths)]
         self.turn += 1
         self.idle = False
+        client.requests += 1
+        self.request = f"{os.getpid()}-{client.requests}"
         try:
-            self.socket.send(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
+            self.socket.send(b"GET %s HTTP/1.1\r\nHost: localhost\r\nX-Request: %s\r\n\r\n" % (path, self.request.encode()))
         except OSError as error:
             self.cut(error)
 
@@ -540,7 +542,7 @@ class _Line:
             self.close()
             self.open()
             return
-        record.cut.append((now(), self.local, self.asked))
+        record.cut.append((now(), self.local, self.asked, self.request))
         if self.buffer:
             record.wrong.append((now(), "an answer was cut"))
         elif not isinstance(error, (type(None), ConnectionResetError, BrokenPipeError)):
@@ -598,6 +600,7 @@ class _Client:
         self.port, self.keep, self.pause = port, keep, pause
         self.paths = [path.encode() for path in paths]
         self.record = Record()
+        self.requests = 0
         self.loop = asyncio.new_event_loop()
         self.lines = [_Line(self, number) for number in range(connections)]
 

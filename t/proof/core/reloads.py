@@ -32,6 +32,11 @@ def finish(table, proxy, name, expected=()):
     proxy.remove()
 
 
+def requests_read(proxy):
+    with open(f"{proxy.root}/logs/read.log", encoding="ascii") as log:
+        return {line.strip() for line in log}
+
+
 def load(table, sample):
     count = 10 if sample else 200
     version = subprocess.run([lib.NGINX, "-v"], capture_output=True, text=True, check=True).stderr
@@ -40,11 +45,14 @@ def load(table, sample):
     a, b, c = backends.addresses()
     plain = free_port()
     listed = f"server {a} weight=5; server {b} weight=3; server {c};"
+    locations = "access_log logs/read.log read; location / { proxy_pass http://up; } location /plain { proxy_pass http://plain; }"
+    if has_timeout:
+        locations += "location /kept { proxy_pass http://up; keepalive_min_timeout 2s; }"
     proxy = Proxy(
-        f"""upstream up {{ checkups_cluster; {listed} checkups_check http uri=/health interval=50ms; keepalive 16; }}
+        f"""log_format read $http_x_request;
+        upstream up {{ checkups_cluster; {listed} checkups_check http uri=/health interval=50ms; keepalive 16; }}
         upstream plain {{ zone plain 128k; {listed} keepalive 16; }}""",
-        "location / { proxy_pass http://up; } location /plain { proxy_pass http://plain; } location /kept { proxy_pass http://up; keepalive_min_timeout 2s; }"
-        if has_timeout else "location / { proxy_pass http://up; } location /plain { proxy_pass http://plain; }",
+        locations,
         listen="",
     ).start()
     loads = {
@@ -70,14 +78,20 @@ def load(table, sample):
     reloaded = proxy.log().count("signal 1 (SIGHUP) received")
     table.row(f"reloads under load, in {took:.0f} s", str(proxy.status()["shd_config_version"]), f">= {reloaded * 9 // 10}", proxy.status()["shd_config_version"] >= reloaded * 9 // 10)
     records = {name: (l.finish(), wanted) for name, (l, wanted) in loads.items()}
+    # At a reload nginx closes idle connections without a look at what the client may just have sent. Such a
+    # request it has never read. One that it has read is in the log, whatever became of it.
+    answered = sum(len(record.times) for record, _ in records.values())
+    read = wait_until(5, lambda: (ids := requests_read(proxy)) and len(ids) >= answered and ids)
+    table.row("  requests that were answered, that nginx says it has read", f"{answered}, {len(read or ())}", ">= the first", bool(read))
     for name, (record, wanted) in records.items():
         made = len(record.times) + len(record.cut) + len(record.wrong)
         table.row(f"  {name}: requests without an answer", f"{len(record.cut)} of {made}", "0" if wanted else "(for comparison)", not wanted or not record.cut)
         table.row(f"  {name}: 5xx, answers cut, no connection", str(len(record.wrong)), "0", not record.wrong)
         table.some([f"{t - start:.2f} s: {what}" for t, what in record.wrong])
-        if wanted is None and "checkups" in name:
-            stock = records[name.replace("checkups", "nginx's own")][0]
-            table.row(f"  {name}: without an answer, checkups and nginx's own", f"{len(record.cut)}, {len(stock.cut)}", "1.5 x + 5", len(record.cut) <= 1.5 * len(stock.cut) + 5)
+        if name.startswith("kept") and wanted is None:
+            lost = [request for _, _, before, request in record.cut if not before or request in (read or ())]
+            judged = "checkups" in name
+            table.row(f"  {name}: of these read, or the first on a connection", str(len(lost)), "0" if judged else "(for comparison)", not judged or not lost)
         if not sample and "checkups" in name:
             table.note(f"longest answer {milliseconds(record.longest())}, shares {record.served}")
     table.row("  the zone is consistent", proxy.verify() or "yes", "yes", not proxy.verify())
