@@ -470,8 +470,8 @@ subtest 'a worker that is slow to start' => sub {
     my $started = sub { return NginxRunner::slurp("/proc/$late/status") =~ /^Threads:\s+(\d+)/m ? $1 - 1 : 0 };
     cmp_ok($started->(), '<', $threads, 'the new worker has not started all of its threads');
     my ($next) = first_after_a_reload($nginx);
-    ok(wait_until(5, sub { $nginx->status->{config_timer}{'worker-0'} }), 'the next one is there');
-    is_deeply([sort { $a <=> $b } children($nginx)], [sort { $a <=> $b } $old, $late, $next], 'all three are');
+    ok(wait_until(20, sub { grep { $_ == $next } $nginx->workers }), 'the next one has started');
+    is_deeply([sort { $a <=> $b } children($nginx)], [sort { $a <=> $b } $old, $late, $next], 'all three are there');
     kill CONT => $late;
     ok(wait_until(30, sub { !is_running($late) }), 'the late one starts, and ends');
 
