@@ -5,7 +5,8 @@
 //! glue compiled in; without them (plain `cargo test`) every `cfg` below is merely unset.
 #![allow(clippy::disallowed_macros, reason = "a build script speaks to cargo on stdout")]
 
-use std::env;
+use std::path::Path;
+use std::{env, fs};
 
 /// Abilities of nginx that no macro tells, and the first version (as in `nginx_version`) with each.
 const SINCE: &[(&str, u64)] = &[
@@ -43,6 +44,18 @@ fn list(name: &str, variable: &str) {
     }
 }
 
+/// Whether the peers of this nginx can have a sid: it may be built without.
+fn has_sid() -> bool {
+    let Ok(folder) = env::var("DEP_NGINX_BUILD_DIR") else { return true };
+    let config = Path::new(&folder).join("ngx_auto_config.h");
+    println!("cargo::rerun-if-changed={}", config.display());
+    let config = fs::read_to_string(config).unwrap_or_default();
+    let defines = |name: &str| {
+        config.lines().any(|line| line.split_whitespace().take(2).eq(["#define", name]))
+    };
+    defines("NGX_HTTP_UPSTREAM_SID") || defines("NGX_COMPAT")
+}
+
 fn abilities() {
     let version: u64 = match env::var("DEP_NGINX_VERSION_NUMBER") {
         Ok(number) => number.trim().parse().expect("DEP_NGINX_VERSION_NUMBER is a number"),
@@ -50,7 +63,7 @@ fn abilities() {
     };
     for (name, since) in SINCE {
         println!("cargo::rustc-check-cfg=cfg({name})");
-        if version >= *since {
+        if version >= *since && (*name != "ngx_upstream_sid" || has_sid()) {
             println!("cargo::rustc-cfg={name}");
         }
     }

@@ -38,8 +38,10 @@ pub(super) unsafe extern "C" fn handler(request: *mut ngx_http_request_t) -> ngx
         if let Some(status) = super::development::handle(request) {
             return status;
         }
-        let segments = path(request.as_ref()).unwrap_or_default();
-        let answered = match Resource::at(&segments) {
+        let segments = path(request.as_ref());
+        let resource = segments.as_deref().and_then(Resource::at);
+        let allow = resource.as_ref().map_or("", Resource::allow);
+        let answered = match resource {
             None => Err(Refusal::PathNotFound),
             Some(Resource::Feedback { .. }) => match refuse_write(request) {
                 // The body is read first; the answer comes from there.
@@ -52,7 +54,6 @@ pub(super) unsafe extern "C" fn handler(request: *mut ngx_http_request_t) -> ngx
         if discarded != Status::NGX_OK {
             return discarded;
         }
-        let allow = Resource::at(&segments).map_or("", |resource| resource.allow());
         finish(request, answered, allow)
     })
     .into()

@@ -18,6 +18,7 @@ use super::module::{LevelConf, LevelServers, MainConf, Module, ServerConf, Upstr
 use super::{blocks, timeouts};
 use crate::logic::balance::{ring, Method};
 use crate::logic::directive::{self, ClusterDirective, Only};
+use crate::logic::order;
 use crate::logic::settings::{Balance, Cluster, Level, Limits, Server, Time};
 use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
@@ -63,6 +64,8 @@ impl Subsystem for Http {
             // As in ngx_http_upstream_next(): the next server is tried, but this one has not failed.
             403 => (NGX_HTTP_UPSTREAM_FT_HTTP_403, Outcome::Unknown),
             404 => (NGX_HTTP_UPSTREAM_FT_HTTP_404, Outcome::Unknown),
+            // Nothing came: the client has gone, perhaps.
+            0 => return Answer { outcome: Outcome::Unknown, is_refused: false },
             _ => (0, Outcome::Success),
         };
         let is_refused = named & condition as ngx_uint_t != 0;
@@ -164,6 +167,9 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
     let Some(main) = Module::main_conf_mut(unsafe { &*cf.as_ptr() }) else { return Err(()) };
     let built = read(upstream, own, directive, lines);
     let (settings, addresses) = built.map_err(|message| cf.refuse_at(position, message))?;
+    if let Some((text, _, position)) = &own.order {
+        check_order(text, &settings.levels).map_err(|message| cf.refuse_at(position, message))?;
+    }
     if let Some((balance, _, position)) = &own.balance {
         check_ring(balance, &settings.levels).map_err(|message| cf.refuse_at(position, message))?;
     }
@@ -186,7 +192,7 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
         return Err(());
     }
     let expressions = Expressions {
-        order: own.order.take().map(|(_, expression)| expression),
+        order: own.order.take().map(|(_, expression, _)| expression),
         keys: own.balance.take().map_or(Vec::new(), |(_, keys, _)| keys),
     };
     own.index.set(Some(main.clusters.add(Entry::new(settings, addresses, position.clone()))));
@@ -215,7 +221,11 @@ fn level_lines(
     }
     if blocks::has_servers(upstream) {
         let first = own.levels[0].position.clone();
-        return Err((first, format!("\"checkups_level\" directive: {}", blocks::MIXED)));
+        let name = match own.levels[0].servers {
+            LevelServers::Own(_) => "checkups_level",
+            LevelServers::Of(..) => "checkups_level_from",
+        };
+        return Err((first, format!("\"{name}\" directive: {}", blocks::MIXED)));
     }
     let lines = |level: &LevelConf| {
         let servers = match &level.servers {
@@ -244,7 +254,7 @@ fn servers_of(
         let upstream = unsafe { &***upstream };
         let is_block = upstream.flags & NGX_HTTP_UPSTREAM_CREATE as ngx_uint_t != 0;
         // SAFETY: likewise.
-        is_block && unsafe { conf::bytes(upstream.host) } == name.as_bytes()
+        is_block && unsafe { conf::bytes(upstream.host) }.eq_ignore_ascii_case(name.as_bytes())
     });
     // SAFETY: likewise.
     let Some(upstream) = found.map(|upstream| unsafe { &**upstream }) else {
@@ -296,7 +306,17 @@ type Addresses = Vec<Vec<Vec<u8>>>;
 
 /// The most that the weights of a level may add up to where a ring is made of them: each unit has 160
 /// points of 8 bytes in every worker.
-const MOST_ON_RING: u64 = 100_000;
+const MOST_ON_RING: u64 = 20_000;
+
+/// An order without variables that names no level would leave no server to any request.
+fn check_order(text: &str, levels: &[Level]) -> Result<(), String> {
+    let found =
+        order::levels(text.as_bytes(), levels.len(), |number| levels[number].name.as_deref());
+    if text.contains('$') || found.is_none_or(|found| !found.is_empty()) {
+        return Ok(());
+    }
+    Err(format!("\"checkups_order\" directive: there is no level of \"{text}\" in the block"))
+}
 
 fn check_ring(balance: &Balance, levels: &[Level]) -> Result<(), String> {
     let weight = |level: &Level| level.servers.iter().map(|server| u64::from(server.weight)).sum();
@@ -349,7 +369,7 @@ fn read(
     let cluster = Cluster {
         name,
         balance,
-        order: own.order.as_ref().map(|(text, _)| text.clone()),
+        order: own.order.as_ref().map(|(text, ..)| text.clone()),
         protected: directive.protected,
         limits: directive.limits,
         timeouts: directive.timeouts,
@@ -389,38 +409,31 @@ fn settings(
         max_conns: number("max_conns", server.max_conns)?,
         fail_timeout: Time::seconds(server.fail_timeout.unsigned_abs()),
         slow_start: more.and_then(|more| more.slow_start).unwrap_or(Time::seconds(0)),
-        down: server.down != 0,
-        drain: more.is_some_and(|more| more.drain),
+        down: server.down as usize & !DRAINING != 0,
+        drain: server.down as usize & DRAINING != 0 || more.is_some_and(|more| more.drain),
         written: String::from_utf8_lossy(written).into_owned(),
         sticky: sticky(server, &name),
         server: name,
     })
 }
 
+/// What nginx makes of the parameter `drain` of `server`, where it has it.
+#[cfg(ngx_upstream_sid)]
+const DRAINING: usize = 8;
+
+#[cfg(not(ngx_upstream_sid))]
+const DRAINING: usize = 0;
+
 /// By what clients that stick to a server name it: as ngx_http_upstream_init_round_robin_sid().
 #[cfg(ngx_upstream_sid)]
 fn sticky(server: &ngx_http_upstream_server_t, address: &str) -> String {
-    use std::fmt::Write;
-
-    use ngx::ffi::{ngx_md5_final, ngx_md5_init, ngx_md5_t, ngx_md5_update};
     // SAFETY: the strings of the configuration live as long as the cycle.
     let route = unsafe { conf::bytes(server.sid) };
-    if !route.is_empty() {
-        return String::from_utf8_lossy(route).into_owned();
+    if route.is_empty() {
+        format!("{:x}", md5::compute(address))
+    } else {
+        String::from_utf8_lossy(route).into_owned()
     }
-    let mut digest = [0_u8; 16];
-    // SAFETY: nginx initialises the context, reads so many bytes, and writes 16.
-    unsafe {
-        let mut md5: ngx_md5_t = std::mem::zeroed();
-        ngx_md5_init(&mut md5);
-        ngx_md5_update(&mut md5, address.as_ptr().cast(), address.len());
-        ngx_md5_final(digest.as_mut_ptr(), &mut md5);
-    }
-    digest.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(not(ngx_upstream_sid))]

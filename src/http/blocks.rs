@@ -5,17 +5,27 @@ use std::ptr::{self, addr_of, addr_of_mut};
 
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{
-    ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t, ngx_conf_include, ngx_conf_parse,
-    ngx_conf_t, ngx_http_upstream_module, ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t,
-    ngx_int_t, ngx_parse_url, ngx_uint_t, ngx_url_t, NGX_HTTP_UPSTREAM_BACKUP, NGX_OK,
+    ngx_addr_t, ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t, ngx_conf_include,
+    ngx_conf_parse, ngx_conf_t, ngx_http_upstream_module, ngx_http_upstream_server_t,
+    ngx_http_upstream_srv_conf_t, ngx_int_t, ngx_parse_url, ngx_uint_t, ngx_url_t,
+    NGX_HTTP_UPSTREAM_BACKUP, NGX_OK,
 };
 
-use super::directives::{upstream, Wrong};
+use ngx::http::{HttpModuleServerConf, NgxHttpUpstreamModule};
+
 use super::module::UpstreamConf;
+use super::wrong::Wrong;
 use crate::logic::directive::LevelDirective;
 use crate::nginx::conf::{self, Conf};
 use crate::nginx::guard::guard;
 use crate::nginx::pool;
+
+/// The block that is being read.
+pub(super) fn upstream(cf: &mut Conf) -> Result<&'static mut ngx_http_upstream_srv_conf_t, Wrong> {
+    // SAFETY: within an upstream block nginx has the context of that block.
+    NgxHttpUpstreamModule::server_conf_mut(unsafe { &*cf.as_ptr() })
+        .ok_or_else(|| "it must stand in an upstream block".into())
+}
 
 /// Looks whether the block may have a level like this, and takes `server` lines out of the question.
 pub(super) fn check_level(
@@ -34,19 +44,42 @@ pub(super) fn check_level(
     // SAFETY: the array is that of the block that is being read.
     let (servers, count) = unsafe { (upstream.servers, (*upstream.servers).nelts) };
     if own.levels.is_empty() && count == 0 {
-        // nginx refuses a block without servers: one that is never used stands for those of the
-        // levels.
-        // SAFETY: likewise; a server of zeros has no address.
-        unsafe {
-            let placeholder = ngx_array_push(servers).cast::<ngx_http_upstream_server_t>();
-            if placeholder.is_null() {
-                return Err(Wrong::Logged);
-            }
-            placeholder.write(std::mem::zeroed());
-        }
+        add_placeholder(cf, servers)?;
     }
     if has_servers(upstream) {
         return Err(MIXED.into());
+    }
+    Ok(())
+}
+
+/// The name of the server that stands for those of the levels.
+static PLACEHOLDER: &[u8] = b"servers of levels";
+
+/// nginx refuses a block without servers: one that is never used stands for those of the levels. A
+/// balancing method that replaces ours takes it for a server, until we refuse that method.
+fn add_placeholder(cf: &mut Conf, servers: *mut ngx_array_t) -> Result<(), Wrong> {
+    // SAFETY: the array is that of the block that is being read; structures of zeros are valid, and
+    // what they refer to lives in the pool of the cycle.
+    unsafe {
+        let mut socket: libc::sockaddr_in = std::mem::zeroed();
+        socket.sin_family = libc::AF_INET as libc::sa_family_t;
+        let socket = pool::place(cf.pool(), socket).ok_or(Wrong::Logged)?;
+        let mut address: ngx_addr_t = std::mem::zeroed();
+        address.sockaddr = ptr::from_ref(socket).cast_mut().cast();
+        address.socklen = size_of::<libc::sockaddr_in>() as _;
+        address.name = conf::string(PLACEHOLDER);
+        let address = pool::place(cf.pool(), address).ok_or(Wrong::Logged)?;
+
+        let server = ngx_array_push(servers).cast::<ngx_http_upstream_server_t>();
+        if server.is_null() {
+            return Err(Wrong::Logged);
+        }
+        server.write(std::mem::zeroed());
+        (*server).name = conf::string(PLACEHOLDER);
+        (*server).addrs = ptr::from_ref(address).cast_mut();
+        (*server).naddrs = 1;
+        (*server).weight = 1;
+        (*server).down = 1;
     }
     Ok(())
 }
@@ -59,7 +92,7 @@ pub(super) const MIXED: &str =
 pub(super) fn has_servers(upstream: &ngx_http_upstream_srv_conf_t) -> bool {
     // SAFETY: nginx has read the block, and its servers live as long as the cycle.
     let servers: &[ngx_http_upstream_server_t] = unsafe { (*upstream.servers).as_slice() };
-    servers.iter().any(|server| !server.addrs.is_null() || server.naddrs != 0)
+    servers.iter().any(|server| !ptr::eq(server.name.data, PLACEHOLDER.as_ptr()))
 }
 
 /// Reads the block of a level: `server` lines, as nginx itself reads them.
@@ -159,7 +192,7 @@ pub(super) fn resolve(cf: &mut Conf, address: &str) -> Result<Vec<Vec<u8>>, Wron
 }
 
 /// The bytes of a socket address.
-pub(super) fn socket_address(address: &ngx::ffi::ngx_addr_t) -> Vec<u8> {
+pub(super) fn socket_address(address: &ngx_addr_t) -> Vec<u8> {
     // SAFETY: a valid address has so many bytes.
     unsafe {
         std::slice::from_raw_parts(address.sockaddr.cast::<u8>(), address.socklen as usize).to_vec()

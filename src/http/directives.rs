@@ -4,21 +4,20 @@ use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 
 use ngx::ffi::{
-    ngx_command_t, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t,
-    ngx_http_upstream_srv_conf_t, ngx_parse_size, ngx_str_t, ngx_uint_t, NGX_CONF_1MORE,
-    NGX_CONF_ANY, NGX_CONF_BLOCK, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET,
-    NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_UPSTREAM_BACKUP,
-    NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_DOWN, NGX_HTTP_UPSTREAM_FAIL_TIMEOUT,
-    NGX_HTTP_UPSTREAM_MAX_CONNS, NGX_HTTP_UPSTREAM_MAX_FAILS, NGX_HTTP_UPSTREAM_WEIGHT,
-    NGX_HTTP_UPS_CONF,
+    ngx_command_t, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_parse_size,
+    ngx_str_t, ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_ANY, NGX_CONF_BLOCK, NGX_CONF_TAKE1,
+    NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET,
+    NGX_HTTP_UPSTREAM_BACKUP, NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_DOWN,
+    NGX_HTTP_UPSTREAM_FAIL_TIMEOUT, NGX_HTTP_UPSTREAM_MAX_CONNS, NGX_HTTP_UPSTREAM_MAX_FAILS,
+    NGX_HTTP_UPSTREAM_WEIGHT, NGX_HTTP_UPS_CONF,
 };
-use ngx::http::{
-    HttpModuleLocationConf, HttpModuleServerConf, NgxHttpCoreModule, NgxHttpUpstreamModule,
-};
+use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
 use ngx::ngx_string;
 
+use super::blocks::upstream;
 use super::expression::Expression;
 use super::module::{LevelConf, LevelServers, LocationConf, MainConf, ServerConf, UpstreamConf};
+use super::wrong::Wrong;
 use super::{api, balancer, blocks};
 use crate::logic::directive::{self, DirectiveError};
 use crate::nginx::conf::{self, Conf};
@@ -152,26 +151,6 @@ unsafe extern "C" fn cmd_set_zone(
     })
 }
 
-/// Why a directive of an `upstream` block is refused.
-pub(super) enum Wrong {
-    /// By us, for this reason.
-    Because(String),
-    /// By nginx, which has logged why.
-    Logged,
-}
-
-impl<T: Into<String>> From<T> for Wrong {
-    fn from(reason: T) -> Self {
-        Self::Because(reason.into())
-    }
-}
-
-impl From<DirectiveError> for Wrong {
-    fn from(error: DirectiveError) -> Self {
-        Self::Because(error.to_string())
-    }
-}
-
 /// The body of the handler of a directive in an `upstream` block.
 ///
 /// # Safety
@@ -196,13 +175,6 @@ unsafe fn in_upstream(
         }
         super::module::FAILED
     })
-}
-
-/// The block that is being read.
-pub(super) fn upstream(cf: &mut Conf) -> Result<&'static mut ngx_http_upstream_srv_conf_t, Wrong> {
-    // SAFETY: within an upstream block nginx has the context of that block.
-    NgxHttpUpstreamModule::server_conf_mut(unsafe { &*cf.as_ptr() })
-        .ok_or_else(|| "it must stand in an upstream block".into())
 }
 
 /// Fills in what may be said once.
@@ -296,11 +268,11 @@ unsafe extern "C" fn cmd_set_order(
 ) -> *mut c_char {
     let body = |cf: &mut Conf, own: &mut UpstreamConf| {
         // NGX_CONF_TAKE1: there is one word.
-        let text = String::from_utf8(cf.words()[1].to_vec())
-            .map_err(|_| Wrong::from("it must be UTF-8"))?;
+        let text =
+            String::from_utf8(cf.words()[1].to_vec()).map_err(|_| DirectiveError::NotText)?;
         let expression = Expression::compile(cf, &text).map_err(|()| Wrong::Logged)?;
         needs_cluster(cf, own);
-        once(&mut own.order, (text, expression))
+        once(&mut own.order, (text, expression, cf.position()))
     };
     // SAFETY: as of nginx.
     unsafe { in_upstream(cf, conf, body) }

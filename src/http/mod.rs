@@ -11,3 +11,4 @@ mod expression;
 mod module;
 mod timeouts;
 mod variables;
+mod wrong;

@@ -45,7 +45,7 @@ pub(super) struct UpstreamConf {
     /// `checkups_balance`, and the strings that make the key of a hash.
     pub balance: Option<(Balance, Vec<Expression>, Position)>,
     /// `checkups_order`.
-    pub order: Option<(String, Expression)>,
+    pub order: Option<(String, Expression, Position)>,
     /// `checkups_fail_status`.
     pub fail_status: Option<Statuses>,
     /// `checkups_level` and `checkups_level_from`.
@@ -201,21 +201,27 @@ unsafe extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
     })
 }
 
-/// Nothing is inherited. nginx's own limit of the body must not come before that of the API, which
-/// answers with an error of its own.
+/// Nothing is inherited but by `limit_except` and `if`, which are locations of their own for nginx. nginx's limit
+/// of the body must not come before that of the API, which answers with an error of its own.
 unsafe extern "C" fn merge_loc_conf(
     cf: *mut ngx_conf_t,
-    _parent: *mut c_void,
+    parent: *mut c_void,
     child: *mut c_void,
 ) -> *mut c_char {
     guard(FAILED, || {
         // SAFETY: nginx calls it with the configurations that `create_loc_conf` made, and with that of
         // the location as the context.
-        let (cf, own) = unsafe { (&*cf, &*child.cast::<LocationConf>()) };
+        let (cf, parent, own) =
+            unsafe { (&*cf, &*parent.cast::<LocationConf>(), &mut *child.cast::<LocationConf>()) };
+        let Some(location) = NgxHttpCoreModule::location_conf_mut(cf) else { return FAILED };
+        if location.noname() != 0 && own.api.is_none() {
+            own.api = parent.api;
+        }
+        if location.lmt_excpt() != 0 && location.handler.is_none() && own.api.is_some() {
+            location.handler = Some(api::handler);
+        }
         if own.api.is_some() {
-            if let Some(location) = NgxHttpCoreModule::location_conf_mut(cf) {
-                location.client_max_body_size = api::MAX_READ as off_t;
-            }
+            location.client_max_body_size = api::MAX_READ as off_t;
         }
         conf::OK
     })

@@ -1,11 +1,13 @@
 //! The variables.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::fmt::{self, Write};
+use std::ptr::fn_addr_eq;
 
 use ngx::ffi::{
-    ngx_http_add_variable, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t, ngx_str_t,
-    ngx_uint_t, NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_HTTP_VAR_PREFIX, NGX_LOG_ERR, NGX_OK,
+    ngx_http_add_variable, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t,
+    ngx_pool_cleanup_add, ngx_str_t, ngx_uint_t, NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE,
+    NGX_HTTP_VAR_PREFIX, NGX_LOG_ERR, NGX_OK,
 };
 
 use super::balancer::{wish, Http};
@@ -84,7 +86,7 @@ unsafe extern "C" fn of_tries(
     })
 }
 
-/// `$checkups_select_NAME`: selects a server of the cluster NAME.
+/// `$checkups_select_NAME`: selects a server of the cluster NAME, once a request.
 unsafe extern "C" fn select(
     request: *mut ngx_http_request_t,
     value: *mut ngx_http_variable_value_t,
@@ -96,26 +98,69 @@ unsafe extern "C" fn select(
         let (inner, name) = unsafe { (&*request, conf::bytes(*(data as *const ngx_str_t))) };
         let name = name.get(SELECT.len()..).unwrap_or_default();
         let Some(main) = Module::main(inner) else { return NGX_ERROR as ngx_int_t };
-        let found = main.clusters.clusters().iter().position(|entry| is_named(entry.name(), name));
-        let selected = match found {
-            Some(index) => {
-                let entry = &main.clusters.clusters()[index];
-                // SAFETY: the wish is used during this call only.
-                let wish = unsafe { wish(request, main, index) };
-                let selected = select_once(entry, &wish, |server, _, _| server.to_owned());
-                if selected.is_none() {
-                    complain(inner, entry.name(), "no servers available");
-                }
-                selected
-            }
-            None => {
-                complain(inner, &String::from_utf8_lossy(name), "unknown cluster");
-                None
-            }
+        let entries = main.clusters.clusters();
+        let exact = entries.iter().position(|entry| entry.name().as_bytes() == name);
+        let found = exact.or_else(|| entries.iter().position(|entry| is_named(entry.name(), name)));
+        let Some(index) = found else {
+            complain(inner, &String::from_utf8_lossy(name), "unknown cluster");
+            // SAFETY: likewise.
+            return unsafe { set(request, value, None) };
         };
-        // SAFETY: likewise.
-        unsafe { set(request, value, selected.as_ref()) }
+        // SAFETY: the request has a pool; the wish is used during this call only.
+        unsafe {
+            let Some(selections) = Selections::of(request) else { return NGX_ERROR as ngx_int_t };
+            let known = selections.0.iter().find(|(cluster, _)| *cluster == index);
+            if let Some((_, selected)) = known {
+                return set(request, value, selected.as_ref());
+            }
+            let entry = &entries[index];
+            let wish = wish(request, main, index);
+            let selected = select_once(entry, &wish, |server, _, _| server.to_owned());
+            if selected.is_none() {
+                complain(inner, entry.name(), "no servers available");
+            }
+            let code = set(request, value, selected.as_ref());
+            selections.0.push((index, selected));
+            code
+        }
     })
+}
+
+/// What was selected for a request, by the numbers of the clusters. nginx keeps values of variables
+/// only for those who look them up by an index; a script looks them up by name.
+#[derive(Default)]
+struct Selections(Vec<(usize, Option<String>)>);
+
+impl Selections {
+    /// Those of a request, subrequests among it. `None`: there is no memory.
+    ///
+    /// # Safety
+    /// The request is one that nginx works on; the result is used during the call only.
+    unsafe fn of<'a>(request: *mut ngx_http_request_t) -> Option<&'a mut Self> {
+        // SAFETY: subrequests have the pool of the request. What has our handler has our data, and it
+        // lives as long as the pool.
+        unsafe {
+            let pool = (*request).pool;
+            let mut next = (*pool).cleanup;
+            while let Some(cleanup) = next.as_mut() {
+                let ours: unsafe extern "C" fn(*mut c_void) = forget;
+                if cleanup.handler.is_some_and(|handler| fn_addr_eq(handler, ours)) {
+                    return Some(&mut *cleanup.data.cast());
+                }
+                next = cleanup.next;
+            }
+            let cleanup = ngx_pool_cleanup_add(pool, size_of::<Self>()).as_mut()?;
+            cleanup.data.cast::<Self>().write(Self::default());
+            cleanup.handler = Some(forget);
+            Some(&mut *cleanup.data.cast())
+        }
+    }
+}
+
+/// The request is over: nginx's cleanup of its pool.
+unsafe extern "C" fn forget(selections: *mut c_void) {
+    // SAFETY: `Selections::of` has written it, and nginx calls this once.
+    guard((), || unsafe { selections.cast::<Selections>().drop_in_place() });
 }
 
 /// Whether a variable with this name is about this cluster. nginx takes names of variables in small

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The largest body that is read, in bytes.
 pub const MAX_BODY: usize = 1 << 20;
 
+/// The longest sentence on what is wrong with a body, in bytes.
+const MAX_SENTENCE: usize = 200;
+
 /// What can be asked at the root.
 pub const ENDPOINTS: [&str; 2] = ["status", "clusters/"];
 
@@ -114,7 +117,13 @@ pub fn feedback(body: &[u8]) -> Result<Feedback, Refusal> {
     } else {
         serde_json::from_slice(body)
     };
-    feedback.map_err(|error| Refusal::BodyInvalid(error.to_string()))
+    feedback.map_err(|error| {
+        // It repeats what was sent.
+        let mut sentence = error.to_string();
+        let end = (0..=MAX_SENTENCE).rev().find(|&end| sentence.is_char_boundary(end));
+        sentence.truncate(end.unwrap_or(0));
+        Refusal::BodyInvalid(sentence)
+    })
 }
 
 /// Whether a header `Content-Type` says that the body is JSON.

@@ -1,6 +1,8 @@
 //! What the operator sees: the tree of `status`, in the shape of `get_status()` of
 //! lua-resty-checkups.
 
+use std::collections::BTreeMap;
+
 use serde::ser::{SerializeMap, Serializer};
 use serde::Serialize;
 
@@ -19,17 +21,20 @@ pub struct Status {
     pub start_time: Option<String>,
     /// How often the configuration was changed since then.
     pub shd_config_version: u64,
-    /// The workers of the running configuration, by number.
+    /// The workers: those of the running configuration, and those of others that still have requests
+    /// at work.
     pub workers: Vec<Worker>,
     /// How full the zone is; `None`: there is none.
     pub zone: Option<Usage>,
 }
 
 /// One worker.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Worker {
-    /// Its number.
+    /// Its number among those of its configuration.
     pub number: u32,
+    /// Its process.
+    pub process: u32,
     /// Whether it gives signs of life.
     pub is_alive: bool,
     /// Which configuration it runs, as `shd_config_version` counts.
@@ -153,10 +158,8 @@ impl Serialize for Status {
         map.serialize_entry("start_time", &self.start_time)?;
         map.serialize_entry("conf_hash", &None::<String>)?;
         map.serialize_entry("shd_config_version", &self.shd_config_version)?;
-        let timer = |worker: &Worker| if worker.is_alive { "alive" } else { "dead" };
-        map.serialize_entry("config_timer", &ByWorker(&self.workers, timer))?;
-        let version = |worker: &Worker| worker.version;
-        map.serialize_entry("config_version", &ByWorker(&self.workers, version))?;
+        map.serialize_entry("config_timer", &Timers(self))?;
+        map.serialize_entry("workers", &self.workers)?;
         map.serialize_entry("zone", &self.zone)?;
         map.end()
     }
@@ -218,15 +221,41 @@ impl Serialize for ServerOf<'_> {
     }
 }
 
-/// Something of each worker.
-struct ByWorker<'a, F>(&'a [Worker], F);
+/// For each worker of the running configuration whether it is alive. One that was replaced after its
+/// death has the number of the one that replaced it: the live one counts.
+struct Timers<'a>(&'a Status);
 
-impl<T: Serialize, F: Fn(&Worker) -> T> Serialize for ByWorker<'_, F> {
+impl Serialize for Timers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(workers, value) = self;
+        let mut timers = BTreeMap::new();
+        let current = self.0.shd_config_version;
+        for worker in self.0.workers.iter().filter(|worker| worker.version == current) {
+            *timers.entry(worker.number).or_default() |= worker.is_alive;
+        }
         serializer.collect_map(
-            workers.iter().map(|worker| (format!("worker-{}", worker.number), value(worker))),
+            timers.into_iter().map(|(number, is_alive): (u32, bool)| {
+                (format!("worker-{number}"), word(is_alive))
+            }),
         )
+    }
+}
+
+fn word(is_alive: bool) -> &'static str {
+    if is_alive {
+        "alive"
+    } else {
+        "dead"
+    }
+}
+
+impl Serialize for Worker {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("worker", &self.number)?;
+        map.serialize_entry("pid", &self.process)?;
+        map.serialize_entry("status", word(self.is_alive))?;
+        map.serialize_entry("config_version", &self.version)?;
+        map.end()
     }
 }
 
@@ -281,10 +310,11 @@ mod tests {
             last_check_time: None,
             checkup_timer_alive: true,
             start_time: Some(now.clone()),
-            shd_config_version: 0,
+            shd_config_version: 3,
             workers: vec![
-                Worker { number: 0, is_alive: true, version: 3 },
-                Worker { number: 1, is_alive: false, version: 2 },
+                Worker { number: 0, process: 20, is_alive: true, version: 3 },
+                Worker { number: 1, process: 21, is_alive: false, version: 3 },
+                Worker { number: 0, process: 10, is_alive: true, version: 2 },
             ],
             zone: Some(Usage { name: "checkups".to_owned(), size: 65536, free: 4096 }),
         };
@@ -298,8 +328,10 @@ mod tests {
             r#""cls:geo":{"dc1":[{"server":"geo:127.0.0.1:4","status":"unchecked","weight":10,"#,
             r#""max_fails":3,"fail_timeout":10}],"dc2":{}},"last_check_time":null,"#,
             r#""checkup_timer_alive":true,"start_time":"2026-01-02 03:04:05","conf_hash":null,"#,
-            r#""shd_config_version":0,"config_timer":{"worker-0":"alive","worker-1":"dead"},"#,
-            r#""config_version":{"worker-0":3,"worker-1":2},"#,
+            r#""shd_config_version":3,"config_timer":{"worker-0":"alive","worker-1":"dead"},"#,
+            r#""workers":[{"worker":0,"pid":20,"status":"alive","config_version":3},"#,
+            r#"{"worker":1,"pid":21,"status":"dead","config_version":3},"#,
+            r#"{"worker":0,"pid":10,"status":"alive","config_version":2}],"#,
             r#""zone":{"name":"checkups","size":65536,"free":4096}}"#
         );
         assert_eq!(serde_json::to_string(&status).unwrap(), expected);

@@ -6,7 +6,6 @@ use std::slice;
 
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ffi::{ngx_conf_t, ngx_pool_t, ngx_str_t, NGX_LOG_EMERG};
-use ngx::ngx_conf_log_error;
 
 use super::log;
 
@@ -91,7 +90,8 @@ impl Conf {
     /// and its place.
     pub fn refuse(&mut self, message: impl Display) -> *mut c_char {
         let name = String::from_utf8_lossy(self.words()[0]).into_owned();
-        ngx_conf_log_error!(NGX_LOG_EMERG, self.as_ptr(), "\"{name}\" directive: {message}");
+        let position = self.position();
+        self.refuse_at(&position, format_args!("\"{name}\" directive: {message}"));
         NGX_CONF_ERROR
     }
 

@@ -7,6 +7,7 @@ use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use lock_api::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 
 use super::fault;
 use super::generation::{Generation, Peer};
@@ -35,6 +36,8 @@ pub struct Cluster {
     removed_at: AtomicU64,
     /// Whether every server in use has failed its checks.
     all_failed: AtomicBool,
+    /// What the log said last of what is kept: see [`Kept::id`].
+    announced: AtomicU64,
     name_length: u32,
     // The bytes of the name follow.
 }
@@ -111,6 +114,7 @@ impl Cluster {
                 replaced: AtomicPtr::new(ptr::null_mut()),
                 removed_at: AtomicU64::new(0),
                 all_failed: AtomicBool::new(false),
+                announced: AtomicU64::new(Kept::NotNeeded.id()),
                 name_length: name.len() as u32,
             });
             let bytes = cluster.add(1).cast::<u8>();
@@ -177,22 +181,41 @@ impl Cluster {
         }
     }
 
-    /// Takes in what somebody else says of a server, by its address as text: a request failed, or
-    /// it is available. `None`: the cluster does not have it.
+    /// Takes in what somebody else says of the servers at an address, given as text: a request failed,
+    /// or they are available. `None`: the cluster does not have it.
     pub fn feedback(&self, address: &str, failed: bool, now: u64) -> Option<Feedback> {
         let mut guard = self.lock();
-        let generation = guard.generation()?;
-        let peer = generation.peers().iter().find(|peer| peer.server.name() == address)?;
-        let ejected = if failed {
-            guard.count_failure(peer, now)
-        } else {
-            if peer.server.is_ejected(now) {
-                peer.server.set_returned_at(now);
+        let mut taken = None;
+        let mut seen: SmallVec<[*const Server; 4]> = SmallVec::new();
+        let peers = guard.generation()?.peers().iter();
+        for peer in peers.filter(|peer| peer.server.name() == address) {
+            let server = peer.server;
+            if seen.contains(&ptr::from_ref(server)) {
+                continue;
             }
-            guard.forgive(peer.server);
-            None
-        };
-        Some(Feedback { available: !peer.server.is_ejected(now), ejected })
+            seen.push(server);
+            let ejected = if failed {
+                guard.count_failure(peer, now)
+            } else {
+                if server.is_ejected(now) {
+                    server.set_returned_at(now);
+                }
+                guard.forgive(server);
+                None
+            };
+            let available = server.is_kept() || !server.is_ejected(now);
+            let taken = taken.get_or_insert(Feedback { available: false, ejected: None });
+            taken.available |= available;
+            taken.ejected = taken.ejected.or(ejected);
+        }
+        taken
+    }
+
+    /// What is kept in use although it fails its checks, where the log has not said so yet.
+    pub fn announce(&self) -> Option<Kept> {
+        let kept = self.lock().kept();
+        let before = self.announced.swap(kept.id(), Ordering::Relaxed);
+        (before != kept.id()).then_some(kept)
     }
 
     /// The caller of [`select`](Self::select) no longer refers to the record of the server.
@@ -220,23 +243,29 @@ impl Cluster {
 
         let mut record = server.record();
         let changed = record.observe(failure.is_none(), thresholds).is_some();
-        server.set_record(record);
-        if failure.is_none() {
-            server.set_passed_at(now);
+        let same = guard.servers_at(server);
+        for server in &same {
+            server.set_record(record);
+            if failure.is_none() {
+                server.set_passed_at(now);
+            }
+            fault::point("observe");
+            server.set_message(&mut guard, failure.unwrap_or_default());
         }
-        fault::point("observe");
-        server.set_message(&mut guard, failure.unwrap_or_default());
         if !changed && (failure.is_some() || kept_before == Kept::NotNeeded) {
             return Observation::default();
         }
 
         if changed {
-            server.set_changed_at(seconds);
-            if record.health == Health::Up {
-                if state_before == State::Err || state_before == State::Unstable {
-                    server.set_returned_at(now);
+            let has_failed = matches!(state_before, State::Err | State::Unstable);
+            for server in same {
+                server.set_changed_at(seconds);
+                if record.health == Health::Up {
+                    if has_failed || server.is_ejected(now) {
+                        server.set_returned_at(now);
+                    }
+                    guard.forgive(server);
                 }
-                guard.forgive(server);
             }
         }
         let kept = guard.judge();
@@ -273,6 +302,10 @@ impl Cluster {
         // the slab frees it.
         let (new, old) = unsafe { (&*rotation, before.as_ref()) };
         let generation = new.generation();
+        // What is unusual may be in a level that is at another place now.
+        let is_unusual =
+            |rotation: &Rotation| rotation.levels().iter().any(LevelRotation::is_unusual);
+        let was_unusual = old.is_some_and(is_unusual) || is_unusual(new);
         if let Some(old) = old {
             new.go_on_from(old);
             if !ptr::eq(generation, old.generation()) {
@@ -286,7 +319,7 @@ impl Cluster {
         self.current.store(rotation, Ordering::Release);
         guard.judge();
         let returning = |peer: &Peer| peer.slow_start > 0 && peer.server.returned_at() != 0;
-        if generation.peers().iter().any(returning) {
+        if was_unusual || generation.peers().iter().any(returning) {
             guard.disturb();
         }
     }
@@ -432,11 +465,35 @@ impl Guard<'_> {
         Some(Ejected { failures: max_fails, milliseconds: fail_timeout })
     }
 
-    /// Whether another server than this can be used.
+    /// Whether another server than this can be used: in each level that has it, where requests may be
+    /// bound to a level.
     fn works_without(&self, server: &Server, now: u64) -> bool {
-        self.generation().is_some_and(|generation| {
-            generation.servers_in_use().any(|other| !ptr::eq(other, server) && other.is_usable(now))
-        })
+        let Some(generation) = self.generation() else { return false };
+        let works = |peers: &[Peer]| {
+            peers.iter().any(|peer| {
+                peer.is_in_use() && !ptr::eq(peer.server, server) && peer.server.is_usable(now)
+            })
+        };
+        if !generation.is_ordered() {
+            return works(generation.peers());
+        }
+        let levels = generation.levels().iter().map(|level| &generation.peers()[level.range()]);
+        let mut with = levels.filter(|peers| peers.iter().any(|peer| ptr::eq(peer.server, server)));
+        with.all(works)
+    }
+
+    /// The records of the servers that have the address of this one. Those that are in one level are
+    /// servers of their own, but they are checked once.
+    fn servers_at(&self, server: &'static Server) -> SmallVec<[&'static Server; 4]> {
+        let mut found: SmallVec<[&'static Server; 4]> = SmallVec::new();
+        found.push(server);
+        let peers = self.generation().map_or(&[][..], Generation::peers);
+        for peer in peers.iter().filter(|peer| peer.server.address() == server.address()) {
+            if !found.iter().any(|known| ptr::eq(*known, peer.server)) {
+                found.push(peer.server);
+            }
+        }
+        found
     }
 
     /// What is kept in use although it fails its checks.

@@ -24,6 +24,8 @@ pub struct Plan<'a> {
     pub method: Method,
     /// See [`crate::logic::settings::Cluster::protected`].
     pub protected: Protected,
+    /// Whether requests may choose among the levels.
+    pub is_ordered: bool,
     /// The levels, in their order.
     pub levels: Vec<LevelPlan<'a>>,
 }
@@ -202,6 +204,7 @@ pub struct Generation {
     levels_length: u32,
     method: Method,
     protected: Protected,
+    ordered: bool,
 }
 
 struct Layouts {
@@ -241,7 +244,9 @@ impl Generation {
         let memory = slab.allocate(layouts.whole).ok_or(Full)?;
         let generation = memory.cast::<Self>();
 
-        let mut known: HashMap<&[u8], &'static Server> = HashMap::new();
+        // Lines of equal address in one level are servers of their own, as in nginx: the first ones of
+        // all levels share a record, and so do the second ones.
+        let mut known: HashMap<(&[u8], usize), &'static Server> = HashMap::new();
         let mut origins: HashMap<(LevelKey<'_>, &[u8], usize), u32> = HashMap::new();
         if let Some(before) = before {
             let mut seen: HashMap<(LevelKey<'_>, &[u8]), usize> = HashMap::new();
@@ -249,10 +254,10 @@ impl Generation {
                 let key = LevelKey::of(level.name(), index);
                 for index in level.range() {
                     let server = before.peers()[index].server;
-                    if same_zone {
-                        known.insert(server.address(), server);
-                    }
                     let nth = seen.entry((key, server.address())).or_default();
+                    if same_zone {
+                        known.insert((server.address(), *nth), server);
+                    }
                     origins.insert((key, server.address(), *nth), index as u32);
                     *nth += 1;
                 }
@@ -283,6 +288,7 @@ impl Generation {
                 levels_length: plan.levels.len() as u32,
                 method: plan.method,
                 protected: plan.protected,
+                ordered: plan.is_ordered,
             });
 
             let mut index = 0;
@@ -295,7 +301,8 @@ impl Generation {
                 let start = index;
                 let mut seen: HashMap<&[u8], usize> = HashMap::new();
                 for peer_plan in &level_plan.peers {
-                    let server = match known.get(peer_plan.address) {
+                    let nth = seen.entry(peer_plan.address).or_default();
+                    let server = match known.get(&(peer_plan.address, *nth)) {
                         Some(server) => *server,
                         None => {
                             let (address, name) = (peer_plan.address, peer_plan.name);
@@ -305,11 +312,10 @@ impl Generation {
                                 Self::discard(slab, generation.as_ptr());
                                 return Err(Full);
                             };
-                            known.insert(server.address(), server);
+                            known.insert((server.address(), *nth), server);
                             server
                         }
                     };
-                    let nth = seen.entry(peer_plan.address).or_default();
                     let origin = origins.get(&(key, peer_plan.address, *nth));
                     peers.add(index).write(Peer {
                         server,
@@ -417,6 +423,11 @@ impl Generation {
         self.method
     }
 
+    /// Whether requests may choose among the levels.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.ordered
+    }
+
     /// See [`crate::logic::settings::Cluster::protected`].
     pub(super) fn protected(&self) -> Protected {
         self.protected
@@ -463,13 +474,24 @@ impl Generation {
         guard: &mut Guard<'_>,
         theirs: &mut Guard<'_>,
     ) {
-        let known: HashMap<&[u8], &Server> =
-            before.peers().iter().map(|peer| (peer.server.address(), peer.server)).collect();
-        for peer in self.peers() {
-            if let Some(server) = known.get(peer.server.address()) {
-                peer.server.copy_from(guard, server, theirs);
+        let known: HashMap<_, _> = before.named().collect();
+        for (name, server) in self.named() {
+            if let Some(known) = known.get(&name) {
+                server.copy_from(guard, known, theirs);
             }
         }
+    }
+
+    /// All servers, each by its address and by which one of that address it is in its level.
+    fn named(&self) -> impl Iterator<Item = ((&[u8], usize), &'static Server)> {
+        self.levels().iter().flat_map(|level| {
+            let mut seen: HashMap<&[u8], usize> = HashMap::new();
+            self.peers()[level.range()].iter().map(move |peer| {
+                let nth = seen.entry(peer.server.address()).or_default();
+                *nth += 1;
+                ((peer.server.address(), *nth), peer.server)
+            })
+        })
     }
 
     /// Makes this the generation that its servers belong to, and has them checked as it says.

@@ -283,6 +283,11 @@ impl LevelRotation {
         self.disturbed.load(Ordering::Relaxed)
     }
 
+    /// Whether the classic scan picks for another reason than that there is no order.
+    pub(super) fn is_unusual(&self) -> bool {
+        self.is_disturbed() && self.length > 0
+    }
+
     /// Where there is no order, it stays disturbed; where no server takes turns, there is nothing to
     /// disturb.
     pub(super) fn set_disturbed(&self, disturbed: bool) {

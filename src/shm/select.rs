@@ -28,6 +28,7 @@ use super::worker::Slot;
 use crate::logic::balance::ring::Ring;
 use crate::logic::balance::round_robin::{self, Turn};
 use crate::logic::balance::{sequence, slow_start, Method};
+use crate::logic::health::Health;
 
 /// Numbers of levels, in the order in which they are tried.
 pub type Levels = SmallVec<[u16; 8]>;
@@ -53,6 +54,9 @@ pub trait Request {
 
     /// Whether it was at this server already, for the level of this number.
     fn has_tried(&self, level: usize, server: &Server) -> bool;
+
+    /// Whether it was at this server already, in any level.
+    fn has_been_at(&self, server: &Server) -> bool;
 
     /// How many tries it had in the level of this number, and when the first was, in monotonic
     /// milliseconds.
@@ -84,12 +88,22 @@ pub trait Request {
 pub struct Selected {
     /// The server.
     pub server: &'static Server,
-    /// For comparison only, once the visit is over: it may have been freed since.
-    generation: *const Generation,
+    /// Of the generation that it was selected from, which may have been freed since.
+    version: u64,
     peer: u32,
     level: u32,
     /// Which others could be selected for the next try.
     pub others: Others,
+}
+
+/// A selection, with what the configuration says: for the visit in which it was made.
+pub struct Picked<'a> {
+    /// What is to be kept of it.
+    pub selected: Selected,
+    /// The level of the server.
+    pub level: &'a Level,
+    /// The server in that level.
+    pub peer: &'a Peer,
 }
 
 /// Which servers could be selected for the next try, besides the one that was.
@@ -136,21 +150,6 @@ impl Selected {
         self.level as usize
     }
 
-    /// What the configuration says of the level, for the visit in which the server was selected.
-    #[inline]
-    pub fn level_of<'a>(&self, _visit: &'a Visit<'_>) -> &'a Level {
-        // SAFETY: the generation is not freed during the visit.
-        let generation: &'a Generation = unsafe { &*self.generation };
-        &generation.levels()[self.level()]
-    }
-
-    /// What the configuration says of the server, for the visit in which it was selected.
-    pub fn peer_of<'a>(&self, _visit: &'a Visit<'_>) -> &'a Peer {
-        // SAFETY: likewise.
-        let generation: &'a Generation = unsafe { &*self.generation };
-        &generation.peers()[self.peer()]
-    }
-
     /// The index of the peer in the generation that it was selected from.
     pub(super) fn peer(&self) -> usize {
         self.peer as usize
@@ -158,7 +157,7 @@ impl Selected {
 
     /// Whether it was selected from this generation.
     pub(super) fn is_of(&self, generation: &Generation) -> bool {
-        ptr::eq(generation, self.generation)
+        generation.version() == self.version
     }
 }
 
@@ -167,14 +166,14 @@ impl Cluster {
     /// gets to [`release`](Self::release) in the end, and the record of the server is pinned until
     /// the caller gives it to [`unpin`](Self::unpin) after that.
     #[inline(always)]
-    pub fn select(
+    pub fn select<'a>(
         &self,
         slot: &Slot,
-        _visit: &Visit<'_>,
+        _visit: &'a Visit<'_>,
         request: &impl Request,
-    ) -> Option<Selected> {
+    ) -> Option<Picked<'a>> {
         // SAFETY: null, or a rotation that is not freed during the visit.
-        let rotation: &'static Rotation = unsafe { self.current().as_ref() }?;
+        let rotation: &'a Rotation = unsafe { self.current().as_ref() }?;
         let selection = Selection { cluster: self, slot, request, rotation };
         if rotation.generation().method() == Method::RoundRobin && request.is_plain() {
             if let Some(selected) = selection.take_turn() {
@@ -186,11 +185,11 @@ impl Cluster {
 }
 
 /// One selection, from one rotation.
-struct Selection<'a, R: Request> {
+struct Selection<'a, 'v, R: Request> {
     cluster: &'a Cluster,
     slot: &'a Slot,
     request: &'a R,
-    rotation: &'static Rotation,
+    rotation: &'v Rotation,
 }
 
 /// A level at its place in the order of the request.
@@ -201,14 +200,14 @@ struct At<'a> {
     turns: &'a LevelRotation,
 }
 
-impl<R: Request> Selection<'_, R> {
-    fn generation(&self) -> &'static Generation {
+impl<'v, R: Request> Selection<'_, 'v, R> {
+    fn generation(&self) -> &'v Generation {
         self.rotation.generation()
     }
 
     /// The usual way: the next turn in the first level that has servers.
     #[inline(always)]
-    fn take_turn(&self) -> Option<Selected> {
+    fn take_turn(&self) -> Option<Picked<'v>> {
         let levels = self.rotation.levels();
         let mut number = 0;
         let turns = loop {
@@ -227,13 +226,22 @@ impl<R: Request> Selection<'_, R> {
         } else {
             self.others(number, turns)
         };
-        Some(Selected {
-            server: self.generation().peers()[index].server,
-            generation: self.generation(),
+        let level = self.generation().levels().get(number)?;
+        Some(self.picked(At { number, level, turns }, index, others))
+    }
+
+    #[inline(always)]
+    fn picked(&self, at: At<'v>, index: usize, others: Others) -> Picked<'v> {
+        let generation = self.generation();
+        let peer = &generation.peers()[index];
+        let selected = Selected {
+            server: peer.server,
+            version: generation.version(),
             peer: index as u32,
-            level: number as u32,
+            level: at.number as u32,
             others,
-        })
+        };
+        Picked { selected, level: at.level, peer }
     }
 
     /// Which others there are while nothing is unusual.
@@ -242,7 +250,8 @@ impl<R: Request> Selection<'_, R> {
         let level = &self.generation().levels()[number];
         let beyond = turns.servers() > 1;
         let here = beyond && level.tries != 1;
-        let later = self.rotation.levels()[number + 1..].iter().any(|turns| turns.servers() > 0);
+        let now = self.request.now();
+        let later = self.in_order(None, number + 1, now).any(|(_, at)| self.has_any(&at, now));
         Others::new(here, later, beyond)
     }
 
@@ -251,20 +260,14 @@ impl<R: Request> Selection<'_, R> {
     fn turn(&self, turns: &LevelRotation) -> Option<usize> {
         let index = turns.turn();
         fault::point("turn");
-        let peer = &self.generation().peers()[index];
-        let came = if peer.max_conns == 0 {
-            peer.server.begin(self.slot, 0)
-        } else {
-            self.begin_within(peer)
-        };
-        came.then_some(index)
+        self.begin(index).then_some(index)
     }
 
     #[cold]
     fn begin_within(&self, peer: &Peer) -> bool {
         let came = peer.server.begin(self.slot, peer.max_conns);
         if peer.is_full() {
-            // Only the scan knows how many servers are left to choose from now.
+            // Only the scan knows which servers are left to choose from now.
             self.cluster.lock().disturb();
         }
         came
@@ -272,16 +275,18 @@ impl<R: Request> Selection<'_, R> {
 
     /// Every other way.
     #[inline(never)]
-    fn select(&self) -> Option<Selected> {
+    fn select(&self) -> Option<Picked<'v>> {
         let order = self.request.levels(self.generation());
         let now = self.request.now();
         let count = order.as_ref().map_or(self.generation().levels().len(), Levels::len);
+        // Written out: by an iterator each pick takes some 50 instructions more.
         let mut place = 0;
         while place < count {
             let number = order.as_ref().map_or(place, |order| usize::from(order[place]));
             if let Some(at) = self.at(number).filter(|at| self.is_allowed(at, 0, now)) {
                 if let Some(index) = self.pick(&at, now) {
-                    return Some(self.selected(&at, index, order.as_ref(), place, now));
+                    let others = self.others_of(&at, index, order.as_ref(), place, now);
+                    return Some(self.picked(at, index, others));
                 }
             }
             place += 1;
@@ -290,7 +295,7 @@ impl<R: Request> Selection<'_, R> {
     }
 
     #[inline]
-    fn at(&self, number: usize) -> Option<At<'static>> {
+    fn at(&self, number: usize) -> Option<At<'v>> {
         let level = self.generation().levels().get(number)?;
         Some(At { number, level, turns: self.rotation.levels().get(number)? })
     }
@@ -302,7 +307,7 @@ impl<R: Request> Selection<'_, R> {
         order: Option<&'a Levels>,
         first: usize,
         now: u64,
-    ) -> impl Iterator<Item = (usize, At<'static>)> + 'a {
+    ) -> impl Iterator<Item = (usize, At<'v>)> + 'a {
         let count = order.map_or(self.generation().levels().len(), Levels::len);
         (first..count).filter_map(move |place| {
             let number = order.map_or(place, |order| usize::from(order[place]));
@@ -312,34 +317,25 @@ impl<R: Request> Selection<'_, R> {
     }
 
     #[inline(always)]
-    fn selected(
+    fn others_of(
         &self,
         at: &At<'_>,
         index: usize,
         order: Option<&Levels>,
         place: usize,
         now: u64,
-    ) -> Selected {
-        let server = self.generation().peers()[index].server;
-        let others = if self.is_usual(at) {
-            Others(Others::HERE | Others::BEYOND)
-        } else {
-            self.look_for_others(at, server, order, place, now)
-        };
-        Selected {
-            server,
-            generation: self.generation(),
-            peer: index as u32,
-            level: at.number as u32,
-            others,
+    ) -> Others {
+        if self.is_usual(at) {
+            return Others(Others::HERE | Others::BEYOND);
         }
+        self.look_for_others(at, index, order, place, now)
     }
 
     #[inline(never)]
     fn look_for_others(
         &self,
         at: &At<'_>,
-        picked: &Server,
+        picked: usize,
         order: Option<&Levels>,
         place: usize,
         now: u64,
@@ -382,28 +378,40 @@ impl<R: Request> Selection<'_, R> {
     #[inline]
     fn accepts(&self, at: &At<'_>, peer: &Peer, now: u64) -> bool {
         !peer.down
-            && peer.server.is_usable(now)
+            && (peer.server.is_usable(now) || self.failed_only_here(peer))
             && !peer.is_full()
             && !self.request.has_tried(at.number, peer.server)
+    }
+
+    /// Whether a peer is out of use for failed requests only, and this request was there in another
+    /// level: it may be its own failure, and it may try the server once in each level.
+    #[cold]
+    fn failed_only_here(&self, peer: &Peer) -> bool {
+        peer.server.health() != Health::Failed && self.request.has_been_at(peer.server)
     }
 
     fn has_any(&self, at: &At<'_>, now: u64) -> bool {
         self.peers(at).iter().any(|peer| self.is_eligible(at, peer, now))
     }
 
-    fn has_other(&self, at: &At<'_>, picked: &Server, now: u64) -> bool {
+    fn has_other(&self, at: &At<'_>, picked: usize, now: u64) -> bool {
+        let picked = &self.generation().peers()[picked];
         self.peers(at)
             .iter()
-            .any(|peer| !ptr::eq(peer.server, picked) && self.is_eligible(at, peer, now))
+            .any(|peer| !ptr::eq(peer.server, picked.server) && self.is_eligible(at, peer, now))
     }
 
-    fn peers(&self, at: &At<'_>) -> &'static [Peer] {
+    fn peers(&self, at: &At<'_>) -> &'v [Peer] {
         &self.generation().peers()[at.level.range()]
     }
 
+    #[inline]
     fn begin(&self, index: usize) -> bool {
         let peer = &self.generation().peers()[index];
-        peer.server.begin(self.slot, peer.max_conns)
+        if peer.max_conns == 0 {
+            return peer.server.begin(self.slot, 0);
+        }
+        self.begin_within(peer)
     }
 
     /// The server of the level that the request sticks to, by its index. One that is drained takes
@@ -480,16 +488,19 @@ impl<R: Request> Selection<'_, R> {
         }
         let peers = self.generation().peers();
         let mut first: Option<(usize, Load)> = None;
+        // Those that their slow starts leave out this time.
+        let mut left_out: SmallVec<[usize; 4]> = SmallVec::new();
         for _ in 0..DRAWS {
             let index = self.draw(at)?;
             let peer = &peers[index];
-            let is_again =
-                first.as_ref().is_some_and(|(first, _)| ptr::eq(peers[*first].server, peer.server));
+            let is_first = |(first, _): &(usize, Load)| ptr::eq(peers[*first].server, peer.server);
+            let is_again = first.as_ref().is_some_and(is_first) || left_out.contains(&index);
             if is_again || !self.is_eligible(at, peer, now) {
                 continue;
             }
             let share = peer.share(now);
             if share < slow_start::WHOLE && self.is_left_out(share) {
+                left_out.push(index);
                 continue;
             }
             let load = Load::of(peer, share);
@@ -529,7 +540,7 @@ impl<R: Request> Selection<'_, R> {
         })
     }
 
-    fn locked(&self, now: u64) -> Locked<'_, R> {
+    fn locked(&self, now: u64) -> Locked<'_, 'v, R> {
         Locked { guard: self.cluster.lock(), selection: self, now }
     }
 }
@@ -559,13 +570,13 @@ impl Load {
 /// A selection that has the lock of the cluster. The rotation may have been replaced before it got
 /// the lock. That is no harm: the selection began before that, and what it uses is not freed during
 /// the visit.
-struct Locked<'a, R: Request> {
+struct Locked<'a, 'v, R: Request> {
     guard: Guard<'a>,
-    selection: &'a Selection<'a, R>,
+    selection: &'a Selection<'a, 'v, R>,
     now: u64,
 }
 
-impl<R: Request> Locked<'_, R> {
+impl<R: Request> Locked<'_, '_, R> {
     /// Takes a turn of the smooth order among the peers of the level that are `wanted`, as the
     /// classic algorithm does, and has the request come to that one. Returns its index, and how many
     /// could have been picked.
@@ -589,11 +600,22 @@ impl<R: Request> Locked<'_, R> {
                 wanted.then(|| peer.share(now))
             })?;
             let index = at.level.range().start + member;
-            if selection.begin(index) {
+            if self.begin(index) {
                 return Some((index, found));
             }
         }
         None
+    }
+
+    /// See [`Selection::begin_within`], which takes the lock.
+    fn begin(&mut self, index: usize) -> bool {
+        let selection = self.selection;
+        let peer = &selection.generation().peers()[index];
+        let came = peer.server.begin(selection.slot, peer.max_conns);
+        if peer.is_full() {
+            self.guard.disturb();
+        }
+        came
     }
 
     /// The classic way to pick a server.
@@ -646,6 +668,14 @@ impl<R: Request> Locked<'_, R> {
 
     /// The peer with the fewest connections for its weight; of several, the next in the smooth order.
     fn pick_least_connections(&mut self, at: &At<'_>) -> Option<usize> {
+        // A request that sticks to a server takes no lock, and may fill the one that is picked here.
+        (0..=self.selection.peers(at).len())
+            .map_while(|_| self.try_least_connections(at))
+            .find_map(|index| index)
+    }
+
+    /// `None`: there is no peer; `Some(None)`: the one that was picked is full now.
+    fn try_least_connections(&mut self, at: &At<'_>) -> Option<Option<usize>> {
         let (selection, now) = (self.selection, self.now);
         let peers = selection.peers(at);
         let mut least: Option<Load> = None;
@@ -672,14 +702,16 @@ impl<R: Request> Locked<'_, R> {
             ties += 1;
             last = member;
         }
-        if ties == 0 {
-            return None;
+        match ties {
+            0 => None,
+            1 => {
+                let index = at.level.range().start + last;
+                Some(self.begin(index).then_some(index))
+            }
+            _ => {
+                let tied = |member: usize, peer: &Peer| marks[member] == found && !peer.is_full();
+                Some(self.take_turn(at, tied).map(|(index, _)| index))
+            }
         }
-        let index = at.level.range().start + last;
-        if ties == 1 && selection.begin(index) {
-            return Some(index);
-        }
-        let tied = |member: usize, peer: &Peer| marks[member] == found && !peer.is_full();
-        self.take_turn(at, tied).map(|(index, _)| index)
     }
 }

@@ -43,6 +43,16 @@ impl std::fmt::Debug for Kept {
 }
 
 impl Kept {
+    /// A number that stands for it.
+    pub(super) fn id(self) -> u64 {
+        match self {
+            Self::NotNeeded => 0,
+            Self::All => 1,
+            Self::None => 2,
+            Self::One(server) => ptr::from_ref(server).addr() as u64,
+        }
+    }
+
     /// Whether it keeps this server, which is in use.
     pub(super) fn keeps(self, server: &Server) -> bool {
         match self {

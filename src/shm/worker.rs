@@ -106,6 +106,12 @@ impl Slot {
         process != FREE && is_alive(process)
     }
 
+    /// The id of the process that has it, or had it.
+    pub fn process(&self) -> u32 {
+        // The upper half of its identity is when it started.
+        self.process.load(Ordering::Relaxed) as u32
+    }
+
     /// The number of the worker among those of its configuration.
     pub fn number(&self) -> u32 {
         self.number.load(Ordering::Relaxed)

@@ -430,9 +430,13 @@ impl Root {
         }
     }
 
-    /// The workers of the running configuration that have a slot, dead or alive.
+    /// The workers that have a slot: those of the running configuration, dead or alive, and of others
+    /// those that are alive.
     pub fn workers(&self) -> impl Iterator<Item = &'static Slot> + '_ {
-        self.slots().filter(|slot| slot.seen() != 0 && slot.configuration() == self.configuration())
+        self.slots().filter(|slot| {
+            let is_current = slot.configuration() == self.configuration();
+            slot.seen() != 0 && (is_current || slot.is_taken())
+        })
     }
 
     /// All servers that a worker may refer to.

@@ -150,7 +150,7 @@ impl Checker {
     }
 }
 
-/// The servers of a cluster that are checked, each once, with the check.
+/// The servers of a cluster that are checked, one for each address, with the check.
 fn checked_servers(
     entry: &'static Entry,
 ) -> Vec<(&'static Cluster, &'static Server, &'static Check)> {
@@ -163,7 +163,7 @@ fn checked_servers(
         .generation()
         .into_iter()
         .flat_map(|generation| generation.servers_to_check())
-        .filter(|server| seen.insert(ptr::from_ref(*server)))
+        .filter(|server| seen.insert(server.address()))
         .map(|server| (cluster, server, check))
         .collect()
 }
@@ -214,6 +214,7 @@ impl Loop {
         });
         let Some(new) = new else { return };
         *self.versions.borrow_mut() = versions;
+        clusters.iter().filter_map(|entry| entry.records.get()).for_each(announce);
 
         let (now, count) = (process::now(), new.len());
         for (index, (cluster, server, check)) in new.into_iter().enumerate() {
@@ -396,29 +397,7 @@ impl Target {
                 ),
             ),
         }
-        match observation.kept {
-            None => {}
-            Some(Kept::NotNeeded) => log::write(
-                NGX_LOG_NOTICE,
-                format_args!(
-                    "cluster \"{name}\": a server works again, those that fail their checks are \
-                     out of use"
-                ),
-            ),
-            Some(kept) => {
-                let what = match kept {
-                    Kept::One(server) => {
-                        format!("server \"{}\" stays in use as unstable", server.name())
-                    }
-                    Kept::None => "none is used".to_owned(),
-                    Kept::All | Kept::NotNeeded => "all stay in use as unstable".to_owned(),
-                };
-                log::write(
-                    NGX_LOG_NOTICE,
-                    format_args!("cluster \"{name}\": every server has failed its checks, {what}"),
-                );
-            }
-        }
+        announce(self.cluster);
         if observation.reinstated {
             log::write(
                 NGX_LOG_NOTICE,
@@ -429,6 +408,30 @@ impl Target {
             );
         }
     }
+}
+
+/// Logs what is kept in use although it fails its checks, where that has changed.
+fn announce(cluster: &Cluster) {
+    let Some(kept) = cluster.announce() else { return };
+    let name = cluster.name();
+    let what = match kept {
+        Kept::NotNeeded => {
+            return log::write(
+                NGX_LOG_NOTICE,
+                format_args!(
+                    "cluster \"{name}\": a server works again, those that fail their checks are \
+                     out of use"
+                ),
+            )
+        }
+        Kept::All => "all stay in use as unstable".to_owned(),
+        Kept::One(server) => format!("server \"{}\" stays in use as unstable", server.name()),
+        Kept::None => "none is used".to_owned(),
+    };
+    log::write(
+        NGX_LOG_NOTICE,
+        format_args!("cluster \"{name}\": every server has failed its checks, {what}"),
+    );
 }
 
 /// An error of the operating system in a few words: "connection refused".

@@ -289,6 +289,7 @@ impl Entry {
         Plan {
             method: self.settings.balance.method(),
             protected: self.settings.protected,
+            is_ordered: self.settings.order.is_some(),
             levels: levels.iter().zip(addresses).map(level).collect(),
         }
     }

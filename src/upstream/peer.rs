@@ -21,9 +21,8 @@ use crate::logic::settings::{Limits, Time};
 use crate::nginx::guard::guard;
 use crate::nginx::{log, pool, process};
 use crate::shm::cluster::{Cluster, Ejected, Outcome};
-use crate::shm::epoch::Visit;
 use crate::shm::generation::{Generation, Level};
-use crate::shm::select::{Levels, Request, Selected};
+use crate::shm::select::{Levels, Picked, Request, Selected};
 use crate::shm::server::Server;
 use crate::shm::worker::Slot;
 use crate::shm::zone::Root;
@@ -184,6 +183,10 @@ impl Request for Asks<'_> {
         })
     }
 
+    fn has_been_at(&self, server: &Server) -> bool {
+        self.visited.iter().any(|visit| ptr::eq(visit.selected.server, server))
+    }
+
     fn spent(&self, level: usize) -> (u32, u64) {
         let in_level = |visit: &&Try| visit.selected.level() == level;
         let tries = self.visited.iter().filter(in_level).filter(|visit| visit.done).count();
@@ -228,10 +231,9 @@ pub fn select_once<T>(
     let visit = root.visit(slot);
     let order = RefCell::default();
     let asks = Asks { entry, wish, order: &order, visited: &[], sticks_to: None };
-    let selected = cluster.select(slot, &visit, &asks)?;
+    let Picked { selected, level, .. } = cluster.select(slot, &visit, &asks)?;
     cluster.release(slot, &selected, Outcome::Unknown, process::now());
-    let (name, level) = (selected.level_of(&visit).name(), selected.level() + 1);
-    let result = found(selected.server.name(), name, level);
+    let result = found(selected.server.name(), level.name(), selected.level() + 1);
     Cluster::unpin(slot, selected.server);
     Some(result)
 }
@@ -385,13 +387,14 @@ impl<S: Subsystem> Tries<S> {
             visited: &self.visited.0,
             sticks_to,
         };
-        let Some(selected) = self.cluster.select(self.slot, &visit, &asks) else {
+        let Some(picked) = self.cluster.select(self.slot, &visit, &asks) else {
             self.found_none = true;
             peer.name = self.upstream;
             self.complain(peer, format_args!("no servers available"));
             return NGX_BUSY as ngx_int_t;
         };
-        let began = self.enter(peer, selected, &visit);
+        let began = self.enter(peer, &picked);
+        let selected = picked.selected;
         drop(visit);
 
         // nginx looks at `tries` before it retries: where it is 1, the answer of this server is the
@@ -409,17 +412,11 @@ impl<S: Subsystem> Tries<S> {
 
     /// What is to be remembered of a try that begins.
     #[inline]
-    fn enter(
-        &self,
-        peer: &mut ngx_peer_connection_t,
-        selected: Selected,
-        visit: &Visit<'_>,
-    ) -> Try {
-        let level = selected.level_of(visit);
+    fn enter(&self, peer: &mut ngx_peer_connection_t, picked: &Picked<'_>) -> Try {
+        let Picked { selected, level, .. } = *picked;
         #[cfg(ngx_upstream_sid)]
         // SAFETY: the pool is that of the request, and outlives the try.
-        if let Some(sid) = unsafe { pool::copy_string(self.pool, selected.peer_of(visit).sticky()) }
-        {
+        if let Some(sid) = unsafe { pool::copy_string(self.pool, picked.peer.sticky()) } {
             peer.sid = sid;
         }
         #[cfg(not(ngx_upstream_sid))]

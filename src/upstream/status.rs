@@ -1,6 +1,6 @@
 //! What the zone says, as the tree of `status`.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
 use super::configuration::Configuration;
 use super::worker::ALIVE;
@@ -8,6 +8,7 @@ use crate::logic::status::{Checked, Cluster, Level, Server, State, Status, Worke
 use crate::nginx::process;
 use crate::shm;
 use crate::shm::generation::Peer;
+use crate::shm::worker::Slot;
 use crate::shm::zone::Root;
 
 /// The state of all clusters. `None`: there is no zone.
@@ -33,17 +34,17 @@ fn is_alive(seen: u64, now: u64) -> bool {
     seen != 0 && now.saturating_sub(seen) < ALIVE
 }
 
-/// The workers by number. One that was replaced after its death has a slot of its own: the live one
-/// counts.
+/// The workers, those of the newest configuration first, by number.
 fn workers(root: &Root, now: u64) -> Vec<Worker> {
-    let mut workers: BTreeMap<u32, Worker> = BTreeMap::new();
-    for slot in root.workers() {
-        let (number, version) = (slot.number(), slot.configuration().saturating_sub(1));
-        let is_alive = slot.is_taken() && is_alive(slot.seen(), now);
-        let found = workers.entry(number).or_insert(Worker { number, is_alive, version });
-        found.is_alive |= is_alive;
-    }
-    workers.into_values().collect()
+    let worker = |slot: &Slot| Worker {
+        number: slot.number(),
+        process: slot.process(),
+        is_alive: slot.is_taken() && is_alive(slot.seen(), now),
+        version: slot.configuration().saturating_sub(1),
+    };
+    let mut workers: Vec<_> = root.workers().map(worker).collect();
+    workers.sort_by_key(|worker| (Reverse(worker.version), worker.number, worker.process));
+    workers
 }
 
 /// `None`: a cluster of a configuration that is not in use yet.

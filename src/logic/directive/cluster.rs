@@ -1,5 +1,7 @@
 //! `checkups_cluster`, and what else is said of a cluster and its levels and servers.
 
+use std::str;
+
 use super::{DirectiveError, Result, Word};
 use crate::logic::settings::{self, Balance, Limits, Protected, Statuses, Time, Timeouts};
 
@@ -164,6 +166,9 @@ pub fn level_from(words: &[&[u8]]) -> Result<LevelFromDirective> {
 /// # Errors
 /// Where they are no method.
 pub fn balance(words: &[&[u8]]) -> Result<Balance> {
+    if words.iter().any(|word| str::from_utf8(word).is_err()) {
+        return Err(DirectiveError::NotText);
+    }
     let words: Vec<_> = words.iter().map(|word| Word::new(word).text).collect();
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     match words[..] {
@@ -353,6 +358,7 @@ mod tests {
             balance(&words("hash")).unwrap_err().to_string(),
             "the KEY of the hash is missing"
         );
+        assert_eq!(balance(&[b"hash", b"\xff"]).unwrap_err().to_string(), "it must be UTF-8");
         for line in ["", "hash $a consistent", "random", "random two least_conn", "least_time"] {
             let error = format!(
                 "unknown method \"{line}\", allowed are round_robin, hash KEY, url_hash, ip_hash, \

@@ -91,6 +91,9 @@ pub enum DirectiveError {
         /// What stands there.
         words: String,
     },
+    /// Words that are not UTF-8.
+    #[error("it must be UTF-8")]
+    NotText,
     /// A directive without what it is about.
     #[error("{what} is missing")]
     Missing {

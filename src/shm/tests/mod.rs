@@ -4,6 +4,7 @@ mod select;
 mod verdict;
 
 use std::cell::Cell;
+use std::ptr;
 
 use crate::logic::balance::ring::{self, Member, Ring};
 use crate::logic::health::{Health, Thresholds};
@@ -66,7 +67,7 @@ struct Zone {
 #[derive(Default)]
 struct Asks {
     /// The servers that it went to, each with its level and when.
-    tried: Vec<(usize, String, u64)>,
+    tried: Vec<(usize, *const Server, u64)>,
     order: Option<Vec<u16>>,
     key: Option<String>,
     sticks_to: Option<String>,
@@ -84,7 +85,7 @@ impl Asks {
     }
 
     fn went_to(&mut self, selected: &Selected) {
-        self.tried.push((selected.level(), selected.server.name().to_owned(), self.now));
+        self.tried.push((selected.level(), selected.server, self.now));
     }
 }
 
@@ -102,7 +103,11 @@ impl Request for Asks {
     }
 
     fn has_tried(&self, level: usize, server: &Server) -> bool {
-        self.tried.iter().any(|(at, name, _)| *at == level && name == server.name())
+        self.tried.iter().any(|(at, known, _)| *at == level && ptr::eq(*known, server))
+    }
+
+    fn has_been_at(&self, server: &Server) -> bool {
+        self.tried.iter().any(|(_, known, _)| ptr::eq(*known, server))
     }
 
     fn spent(&self, level: usize) -> (u32, u64) {
@@ -162,7 +167,7 @@ impl std::ops::Deref for Used {
 impl Used {
     fn select(&self, asks: &Asks) -> Option<Selected> {
         let visit = self.root.visit(self.slot);
-        self.cluster.select(self.slot, &visit, asks)
+        Some(self.cluster.select(self.slot, &visit, asks)?.selected)
     }
 
     fn pick(&self, now: u64) -> Option<Selected> {
@@ -304,12 +309,49 @@ fn levels_are_tried_in_order_and_choices_counted() {
 }
 
 #[test]
-fn equal_addresses_share_the_record_and_are_tried_once() {
-    let (zone, cluster) = Zone::with(&[vec![peer("A", 2), peer("B", 1), peer("A", 1)]]);
+fn equal_addresses_of_a_level_are_servers_of_their_own_with_one_verdict() {
+    let level = || vec![peer("A", 2), peer("B", 1), peer("A", 1)];
+    let (zone, cluster) = Zone::with(&[level(), vec![peer("A", 1)]]);
     assert_eq!(names(cluster, 4), "ABAA");
-    assert_eq!(tries(cluster), "A+ B");
+    assert_eq!(tries(cluster), "A+ B+ A+ A");
+    let records: Vec<*const Server> = {
+        let guard = cluster.lock();
+        let peers = guard.generation().unwrap().peers();
+        peers.iter().map(|peer| ptr::from_ref(peer.server)).collect()
+    };
+    assert_ne!(records[0], records[2]);
+    assert_eq!(records[0], records[3]);
     zone.check(&cluster, "A", Some("status 500"));
     assert_eq!(names(cluster, 3), "BBB");
+    zone.check(&cluster, "A", None);
+    assert_eq!(names(cluster, 8).matches('A').count(), 6);
+    zone.configure(&[("api", &[level(), vec![peer("A", 1)]])]);
+    let guard = cluster.lock();
+    let peers = guard.generation().unwrap().peers();
+    assert!(peers.iter().zip(records).all(|(peer, record)| ptr::eq(peer.server, record)));
+}
+
+#[test]
+fn a_failure_is_counted_for_its_server_whatever_came_in_between() {
+    let order = |names: [&'static str; 3]| vec![names.map(|name| peer(name, 1)).to_vec()];
+    let (zone, cluster) = Zone::with(&order(["A", "B", "C"]));
+    for between in 1..6 {
+        let held = cluster.pick(0).unwrap();
+        for round in 0..between {
+            let names = if round % 2 == 0 { ["C", "A", "B"] } else { ["B", "C", "A"] };
+            zone.root.update(&zone.heap, &cluster, &plan(&order(names))).unwrap();
+        }
+        let name = held.server.name();
+        assert!(cluster.release(&held, Outcome::Failure, 0).is_some());
+        assert!(!names(cluster, 6).contains(name));
+        cluster.feedback(name, false, 0).unwrap();
+        zone.root.update(&zone.heap, &cluster, &plan(&order(["A", "B", "C"]))).unwrap();
+    }
+    // And where it has fewer servers then.
+    let held = cluster.pick(0).unwrap();
+    zone.root.update(&zone.heap, &cluster, &plan(&order(["C", "A", "B"]))).unwrap();
+    zone.root.update(&zone.heap, &cluster, &plan(&[vec![peer(held.server.name(), 1)]])).unwrap();
+    assert_eq!(cluster.release(&held, Outcome::Failure, 0), None);
 }
 
 #[test]
@@ -517,7 +559,7 @@ fn a_dead_worker_gives_back() {
         zone.root.claim_slot(child.id().into(), 1, 1, 1).unwrap()
     };
     let visit = zone.root.visit(dead);
-    let held = [cluster.cluster.select(dead, &visit, &Asks::default()).unwrap(); 1];
+    let held = [cluster.cluster.select(dead, &visit, &Asks::default()).unwrap().selected; 1];
     std::mem::forget(visit);
     assert!(cluster.pick(0).is_some());
     assert!(cluster.pick(0).is_none());
@@ -587,7 +629,7 @@ fn the_scan_takes_over_and_hands_back_in_the_same_order() {
     let mut order = String::new();
     for pick in 0..40 {
         // A request that tried another level's server is a reason for the scan, and no other.
-        let elsewhere = if pick % 5 == 3 { vec![(9, "X".to_owned(), 0)] } else { vec![] };
+        let elsewhere = if pick % 5 == 3 { vec![(9, ptr::null(), 0)] } else { vec![] };
         let asks = Asks { tried: elsewhere, ..Default::default() };
         let selected = cluster.select(&asks).unwrap();
         order += selected.server.name();
@@ -681,7 +723,7 @@ fn workers_have_slots() {
     assert_eq!((again.number(), again.configuration()), (5, 1));
     let mut numbers: Vec<_> = zone.root.workers().map(|slot| slot.number()).collect();
     numbers.sort_unstable();
-    assert_eq!(numbers, [2, 3, 5]);
+    assert_eq!(numbers, [0, 2, 3, 5]);
     zone.root.reserve_slots(&zone.heap, 3).unwrap();
     assert!(zone.root.claim_slot(own, 6, 1, 8).is_some());
 }

@@ -35,6 +35,44 @@ fn a_request_may_order_the_levels() {
 }
 
 #[test]
+fn a_request_tries_a_server_once_in_each_level_whatever_its_failure_did() {
+    let (_zone, cluster) =
+        Zone::with(&[vec![peer("A", 1)], vec![peer("A", 1)], vec![peer("B", 1)]]);
+    let mut asks = in_order(&[0, 1]);
+    for more in [true, false] {
+        let selected = cluster.select(&asks).unwrap();
+        assert_eq!((selected.server.name(), selected.others.is_some()), ("A", more));
+        asks.went_to(&selected);
+        cluster.release(&selected, Outcome::Failure, 0);
+    }
+    assert!(cluster.select(&asks).is_none());
+    assert_eq!(name(cluster, &in_order(&[0, 2])), "B");
+}
+
+#[test]
+fn where_levels_are_chosen_the_last_of_a_level_is_not_put_out_of_use() {
+    let levels = [vec![peer("A", 1)], vec![peer("B", 1), peer("C", 1)]];
+    let (_zone, cluster) = Zone::of(&Plan { is_ordered: true, ..plan(&levels) });
+    let fail = |level| {
+        let selected = cluster.select(&in_order(&[level])).unwrap();
+        cluster.release(&selected, Outcome::Failure, 0).is_some()
+    };
+    assert_eq!([fail(0), fail(1), fail(1)], [false, true, false]);
+    let (_zone, cluster) = Zone::with(&levels);
+    let first = cluster.pick(0).unwrap();
+    assert!(cluster.release(&first, Outcome::Failure, 0).is_some());
+}
+
+#[test]
+fn a_full_server_of_another_level_is_no_other() {
+    let full = PeerPlan { max_conns: 1, ..peer("B", 1) };
+    let (_zone, cluster) = Zone::with(&[vec![peer("A", 1)], vec![full]]);
+    assert!(cluster.pick(0).unwrap().others.later());
+    let _held = cluster.select(&in_order(&[1])).unwrap();
+    assert!(!cluster.pick(0).unwrap().others.is_some());
+}
+
+#[test]
 fn a_level_limits_tries() {
     let mut limited = plan(&[vec![peer("A", 1), peer("B", 1), peer("C", 1)], vec![peer("D", 1)]]);
     limited.levels[0].tries = 2;
@@ -174,7 +212,7 @@ proptest! {
                 continue;
             }
             let visit = zone.root.visit(workers[worker]);
-            let selected = cluster.cluster.select(workers[worker], &visit, &Asks::default()).unwrap();
+            let selected = cluster.cluster.select(workers[worker], &visit, &Asks::default()).unwrap().selected;
             drop(visit);
             let load = |index: usize| f64::from(connections[index]) / f64::from(weights[index]);
             let least = (0..weights.len()).map(load).fold(f64::MAX, f64::min);
@@ -222,7 +260,7 @@ proptest! {
         for round in 0..rounds {
             let slot = if round % 2 == 0 { zone.slot } else { second };
             let visit = zone.root.visit(slot);
-            let selected = cluster.cluster.select(slot, &visit, &Asks::at(now)).unwrap();
+            let selected = cluster.cluster.select(slot, &visit, &Asks::at(now)).unwrap().selected;
             drop(visit);
             cluster.cluster.release(slot, &selected, Outcome::Success, now);
             Cluster::unpin(slot, selected.server);

@@ -123,3 +123,18 @@ fn a_server_that_was_put_out_of_use_starts_slowly() {
     assert!((99..=101).contains(&share(6000)));
     assert!((548..=552).contains(&share(16_000)));
 }
+
+#[test]
+fn a_first_check_that_passes_ends_the_time_out_of_use() {
+    let slow = PeerPlan { slow_start: 1000, fail_timeout: 60_000, ..peer("A", 1) };
+    let (zone, cluster) = Zone::with(&[vec![slow, peer("B", 1)]]);
+    let a = cluster.pick(0).unwrap();
+    assert!(cluster.release(&a, Outcome::Failure, 5000).is_some());
+    zone.check_at(&cluster, "A", None, 6000);
+    let picks = (0..100).filter(|_| {
+        let selected = cluster.pick(7000).unwrap();
+        cluster.release(&selected, Outcome::Success, 7000);
+        selected.server.name() == "A"
+    });
+    assert!((49..=51).contains(&picks.count()));
+}
