@@ -636,7 +636,47 @@ checkups: "checkups_cluster" directive: a balancing method behind it replaces it
 
 
 
-=== TEST 54: keepalive before
+=== TEST 54: least_conn behind levels
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1; }
+least_conn;
+--- refused
+checkups: "checkups_cluster" directive: a balancing method behind it replaces it, remove that method (ip_hash, least_conn, hash, random) in up.conf:1
+
+
+
+=== TEST 55: ip_hash behind levels
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1; }
+ip_hash;
+--- refused
+checkups: "checkups_cluster" directive: a balancing method behind it replaces it, remove that method (ip_hash, least_conn, hash, random) in up.conf:1
+
+
+
+=== TEST 56: hash behind levels
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1; }
+hash $uri consistent;
+--- refused
+checkups: "checkups_cluster" directive: a balancing method behind it replaces it, remove that method (ip_hash, least_conn, hash, random) in up.conf:1
+
+
+
+=== TEST 57: random behind levels
+--- upstream
+checkups_cluster;
+checkups_level a { server 127.0.0.1:1; }
+random;
+--- refused
+checkups: "checkups_cluster" directive: a balancing method behind it replaces it, remove that method (ip_hash, least_conn, hash, random) in up.conf:1
+
+
+
+=== TEST 58: keepalive before
 Before nginx 1.29.7 it would be lost without a word.
 --- upstream
 server 127.0.0.1:1;
@@ -648,7 +688,7 @@ checkups: "checkups_cluster" directive: the block has a balancing method already
 
 
 
-=== TEST 55: keepalive behind
+=== TEST 59: keepalive behind
 --- upstream
 checkups_cluster;
 server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
@@ -675,7 +715,7 @@ location = /t {
 
 
 
-=== TEST 56: nginx's zone before and behind, which nginx's balancers want
+=== TEST 60: nginx's zone before and behind, which nginx's balancers want
 --- http
 upstream a { zone a 64k; checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
 upstream b { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; zone b 64k; }
@@ -693,7 +733,7 @@ location /b { proxy_pass http://b; }
 
 
 
-=== TEST 57: a stock upstream beside a cluster
+=== TEST 61: a stock upstream beside a cluster
 --- http
 upstream stock   { least_conn; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
 upstream cluster { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
@@ -715,7 +755,7 @@ location /api/    { checkups_api; }
 
 
 
-=== TEST 58: checkups_cluster outside of upstream: http
+=== TEST 62: checkups_cluster outside of upstream: http
 --- http
 checkups_cluster;
 --- refused
@@ -723,7 +763,7 @@ checkups_cluster;
 
 
 
-=== TEST 59: checkups_cluster outside of upstream: server
+=== TEST 63: checkups_cluster outside of upstream: server
 --- server
 checkups_cluster a;
 --- refused
@@ -731,7 +771,7 @@ checkups_cluster a;
 
 
 
-=== TEST 60: checkups_cluster outside of upstream: location
+=== TEST 64: checkups_cluster outside of upstream: location
 --- server
 location /x {
     checkups_cluster;
@@ -741,7 +781,7 @@ location /x {
 
 
 
-=== TEST 61: checkups_level outside of upstream: http
+=== TEST 65: checkups_level outside of upstream: http
 --- http
 checkups_level a { server 127.0.0.1:1; }
 --- refused
@@ -749,7 +789,7 @@ checkups_level a { server 127.0.0.1:1; }
 
 
 
-=== TEST 62: checkups_level outside of upstream: server
+=== TEST 66: checkups_level outside of upstream: server
 --- server
 # the first line
 checkups_level a { server 127.0.0.1:1; }
@@ -758,7 +798,7 @@ checkups_level a { server 127.0.0.1:1; }
 
 
 
-=== TEST 63: checkups_level outside of upstream: location
+=== TEST 67: checkups_level outside of upstream: location
 --- server
 location /x { checkups_level a { server 127.0.0.1:1; } }
 --- refused
@@ -766,7 +806,7 @@ location /x { checkups_level a { server 127.0.0.1:1; } }
 
 
 
-=== TEST 64: checkups_level_from outside of upstream: http
+=== TEST 68: checkups_level_from outside of upstream: http
 --- http
 checkups_level_from a other;
 --- refused
@@ -774,7 +814,7 @@ checkups_level_from a other;
 
 
 
-=== TEST 65: checkups_level_from outside of upstream: server
+=== TEST 69: checkups_level_from outside of upstream: server
 --- server
 # the first line
 checkups_level_from a other;
@@ -783,7 +823,7 @@ checkups_level_from a other;
 
 
 
-=== TEST 66: checkups_level_from outside of upstream: location
+=== TEST 70: checkups_level_from outside of upstream: location
 --- server
 location /x { checkups_level_from a other; }
 --- refused
@@ -791,7 +831,7 @@ location /x { checkups_level_from a other; }
 
 
 
-=== TEST 67: checkups_order outside of upstream: http
+=== TEST 71: checkups_order outside of upstream: http
 --- http
 checkups_order $uri;
 --- refused
@@ -799,7 +839,7 @@ checkups_order $uri;
 
 
 
-=== TEST 68: checkups_order outside of upstream: server
+=== TEST 72: checkups_order outside of upstream: server
 --- server
 # the first line
 checkups_order $uri;
@@ -808,7 +848,7 @@ checkups_order $uri;
 
 
 
-=== TEST 69: checkups_order outside of upstream: location
+=== TEST 73: checkups_order outside of upstream: location
 --- server
 location /x { checkups_order $uri; }
 --- refused
@@ -816,7 +856,7 @@ location /x { checkups_order $uri; }
 
 
 
-=== TEST 70: checkups_balance outside of upstream: http
+=== TEST 74: checkups_balance outside of upstream: http
 --- http
 checkups_balance least_conn;
 --- refused
@@ -824,7 +864,7 @@ checkups_balance least_conn;
 
 
 
-=== TEST 71: checkups_balance outside of upstream: server
+=== TEST 75: checkups_balance outside of upstream: server
 --- server
 # the first line
 checkups_balance least_conn;
@@ -833,7 +873,7 @@ checkups_balance least_conn;
 
 
 
-=== TEST 72: checkups_balance outside of upstream: location
+=== TEST 76: checkups_balance outside of upstream: location
 --- server
 location /x { checkups_balance least_conn; }
 --- refused
@@ -841,7 +881,7 @@ location /x { checkups_balance least_conn; }
 
 
 
-=== TEST 73: checkups_fail_status outside of upstream: http
+=== TEST 77: checkups_fail_status outside of upstream: http
 --- http
 checkups_fail_status 500;
 --- refused
@@ -849,7 +889,7 @@ checkups_fail_status 500;
 
 
 
-=== TEST 74: checkups_fail_status outside of upstream: server
+=== TEST 78: checkups_fail_status outside of upstream: server
 --- server
 # the first line
 checkups_fail_status 500;
@@ -858,7 +898,7 @@ checkups_fail_status 500;
 
 
 
-=== TEST 75: checkups_fail_status outside of upstream: location
+=== TEST 79: checkups_fail_status outside of upstream: location
 --- server
 location /x { checkups_fail_status 500; }
 --- refused
@@ -866,7 +906,7 @@ location /x { checkups_fail_status 500; }
 
 
 
-=== TEST 76: checkups_server outside of upstream: http
+=== TEST 80: checkups_server outside of upstream: http
 --- http
 checkups_server 127.0.0.1:1 drain;
 --- refused
@@ -874,7 +914,7 @@ checkups_server 127.0.0.1:1 drain;
 
 
 
-=== TEST 77: checkups_server outside of upstream: server
+=== TEST 81: checkups_server outside of upstream: server
 --- server
 # the first line
 checkups_server 127.0.0.1:1 drain;
@@ -883,7 +923,7 @@ checkups_server 127.0.0.1:1 drain;
 
 
 
-=== TEST 78: checkups_server outside of upstream: location
+=== TEST 82: checkups_server outside of upstream: location
 --- server
 location /x { checkups_server 127.0.0.1:1 drain; }
 --- refused
@@ -891,7 +931,7 @@ location /x { checkups_server 127.0.0.1:1 drain; }
 
 
 
-=== TEST 79: checkups_check outside of upstream: http
+=== TEST 83: checkups_check outside of upstream: http
 --- http
 checkups_check tcp;
 --- refused
@@ -899,7 +939,7 @@ checkups_check tcp;
 
 
 
-=== TEST 80: checkups_check outside of upstream: server
+=== TEST 84: checkups_check outside of upstream: server
 --- server
 # the first line
 checkups_check tcp;
@@ -908,7 +948,7 @@ checkups_check tcp;
 
 
 
-=== TEST 81: checkups_check outside of upstream: location
+=== TEST 85: checkups_check outside of upstream: location
 --- server
 location /x { checkups_check tcp; }
 --- refused
@@ -916,7 +956,7 @@ location /x { checkups_check tcp; }
 
 
 
-=== TEST 82: checkups_check without checkups_cluster
+=== TEST 86: checkups_check without checkups_cluster
 --- upstream
 least_conn;
 server 127.0.0.1:1;
@@ -926,7 +966,7 @@ checkups: "checkups_check" directive: it must stand together with "checkups_clus
 
 
 
-=== TEST 83: checkups_check off without checkups_cluster
+=== TEST 87: checkups_check off without checkups_cluster
 --- upstream
 server 127.0.0.1:1;
 checkups_check off;
@@ -935,7 +975,7 @@ checkups: "checkups_check" directive: it must stand together with "checkups_clus
 
 
 
-=== TEST 84: checkups_balance without checkups_cluster
+=== TEST 88: checkups_balance without checkups_cluster
 --- upstream
 server 127.0.0.1:1;
 checkups_balance least_conn;
@@ -944,7 +984,7 @@ checkups: "checkups_balance" directive: it must stand together with "checkups_cl
 
 
 
-=== TEST 85: checkups_order without checkups_cluster
+=== TEST 89: checkups_order without checkups_cluster
 --- upstream
 checkups_order $cookie_dc;
 server 127.0.0.1:1;
@@ -953,7 +993,7 @@ checkups: "checkups_order" directive: it must stand together with "checkups_clus
 
 
 
-=== TEST 86: checkups_fail_status without checkups_cluster
+=== TEST 90: checkups_fail_status without checkups_cluster
 --- upstream
 server 127.0.0.1:1;
 
@@ -963,7 +1003,7 @@ checkups: "checkups_fail_status" directive: it must stand together with "checkup
 
 
 
-=== TEST 87: checkups_server without checkups_cluster
+=== TEST 91: checkups_server without checkups_cluster
 --- upstream
 server 127.0.0.1:1;
 checkups_server 127.0.0.1:1 drain;
@@ -972,7 +1012,7 @@ checkups: "checkups_server" directive: it must stand together with "checkups_clu
 
 
 
-=== TEST 88: several of them without checkups_cluster: the first is named
+=== TEST 92: several of them without checkups_cluster: the first is named
 --- upstream
 server 127.0.0.1:1;
 checkups_fail_status 500;
@@ -982,7 +1022,7 @@ checkups: "checkups_fail_status" directive: it must stand together with "checkup
 
 
 
-=== TEST 89: checkups_level without checkups_cluster
+=== TEST 93: checkups_level without checkups_cluster
 --- upstream
 server 127.0.0.1:1;
 checkups_level a { server 127.0.0.1:1; }
@@ -991,7 +1031,7 @@ checkups: "checkups_level" directive: it must stand behind "checkups_cluster" in
 
 
 
-=== TEST 90: checkups_level before checkups_cluster
+=== TEST 94: checkups_level before checkups_cluster
 --- upstream
 checkups_level a { server 127.0.0.1:1; }
 checkups_cluster;
@@ -1000,7 +1040,7 @@ checkups: "checkups_level" directive: it must stand behind "checkups_cluster" in
 
 
 
-=== TEST 91: checkups_level_from without checkups_cluster
+=== TEST 95: checkups_level_from without checkups_cluster
 --- http
 upstream other { server 127.0.0.1:1; }
 upstream up {
@@ -1012,7 +1052,7 @@ checkups: "checkups_level_from" directive: it must stand behind "checkups_cluste
 
 
 
-=== TEST 92: checkups_level_from before checkups_cluster
+=== TEST 96: checkups_level_from before checkups_cluster
 --- http
 upstream other { server 127.0.0.1:1; }
 upstream up {
@@ -1024,7 +1064,7 @@ checkups: "checkups_level_from" directive: it must stand behind "checkups_cluste
 
 
 
-=== TEST 93: all others may stand before checkups_cluster
+=== TEST 97: all others may stand before checkups_cluster
 --- upstream
 checkups_server 127.0.0.1:1 drain;
 checkups_fail_status 500;
@@ -1040,7 +1080,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 94: checkups_check: without a type
+=== TEST 98: checkups_check: without a type
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1050,7 +1090,7 @@ checkups: "checkups_check" directive: missing type of check, allowed are tcp, ht
 
 
 
-=== TEST 95: checkups_check: an unknown type
+=== TEST 99: checkups_check: an unknown type
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1060,7 +1100,7 @@ checkups: "checkups_check" directive: unknown type "icmp" of check, allowed are 
 
 
 
-=== TEST 96: checkups_check: types are in small letters
+=== TEST 100: checkups_check: types are in small letters
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1070,7 +1110,7 @@ checkups: "checkups_check" directive: unknown type "HTTP" of check, allowed are 
 
 
 
-=== TEST 97: checkups_check: a parameter where the type should be
+=== TEST 101: checkups_check: a parameter where the type should be
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1080,7 +1120,7 @@ checkups: "checkups_check" directive: unknown type "interval=1s" of check, allow
 
 
 
-=== TEST 98: checkups_check: a second one
+=== TEST 102: checkups_check: a second one
 --- upstream
 checkups_cluster;
 checkups_check tcp;
@@ -1091,7 +1131,7 @@ checkups: "checkups_check" directive: it is duplicate, an upstream has one check
 
 
 
-=== TEST 99: checkups_check: a second one after off
+=== TEST 103: checkups_check: a second one after off
 --- upstream
 checkups_cluster;
 checkups_check off;
@@ -1102,7 +1142,7 @@ checkups: "checkups_check" directive: it is duplicate, an upstream has one check
 
 
 
-=== TEST 100: checkups_check: off takes no parameters
+=== TEST 104: checkups_check: off takes no parameters
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1112,7 +1152,7 @@ checkups: "checkups_check" directive: unexpected parameter "interval=1s" after "
 
 
 
-=== TEST 101: checkups_check: an unknown parameter of a tcp check
+=== TEST 105: checkups_check: an unknown parameter of a tcp check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1122,7 +1162,7 @@ checkups: "checkups_check" directive: unknown parameter "intervall=1s", allowed 
 
 
 
-=== TEST 102: checkups_check: an unknown parameter of an http check
+=== TEST 106: checkups_check: an unknown parameter of an http check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1132,7 +1172,7 @@ checkups: "checkups_check" directive: unknown parameter "match=ok", allowed are 
 
 
 
-=== TEST 103: checkups_check: a word without =
+=== TEST 107: checkups_check: a word without =
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1142,7 +1182,7 @@ checkups: "checkups_check" directive: unknown parameter "interval", allowed are 
 
 
 
-=== TEST 104: checkups_check: a parameter of http checks in a tcp check
+=== TEST 108: checkups_check: a parameter of http checks in a tcp check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1152,7 +1192,7 @@ checkups: "checkups_check" directive: parameter "uri=/healthz" is not for a chec
 
 
 
-=== TEST 105: checkups_check: a parameter twice
+=== TEST 109: checkups_check: a parameter twice
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1162,7 +1202,7 @@ checkups: "checkups_check" directive: duplicate parameter "uri=/b" in up.conf:3
 
 
 
-=== TEST 106: checkups_check: an interval that is too short
+=== TEST 110: checkups_check: an interval that is too short
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1172,7 +1212,7 @@ checkups: "checkups_check" directive: invalid value in "interval=9ms", it must b
 
 
 
-=== TEST 107: checkups_check: an interval that is too long
+=== TEST 111: checkups_check: an interval that is too long
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1182,7 +1222,7 @@ checkups: "checkups_check" directive: invalid value in "interval=1w1s", it must 
 
 
 
-=== TEST 108: checkups_check: an interval that is no time
+=== TEST 112: checkups_check: an interval that is no time
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1192,7 +1232,7 @@ checkups: "checkups_check" directive: invalid value in "interval=1.5s", it must 
 
 
 
-=== TEST 109: checkups_check: an empty interval
+=== TEST 113: checkups_check: an empty interval
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1202,7 +1242,7 @@ checkups: "checkups_check" directive: invalid value in "interval=", it must be a
 
 
 
-=== TEST 110: checkups_check: a jitter that is no time
+=== TEST 114: checkups_check: a jitter that is no time
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1212,7 +1252,7 @@ checkups: "checkups_check" directive: invalid value in "jitter=-1s", it must be 
 
 
 
-=== TEST 111: checkups_check: no timeout
+=== TEST 115: checkups_check: no timeout
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1222,7 +1262,7 @@ checkups: "checkups_check" directive: invalid value in "timeout=0", it must be a
 
 
 
-=== TEST 112: checkups_check: a number of fails that is too low
+=== TEST 116: checkups_check: a number of fails that is too low
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1232,7 +1272,7 @@ checkups: "checkups_check" directive: invalid value in "fails=0", it must be a n
 
 
 
-=== TEST 113: checkups_check: a number of passes that is too high
+=== TEST 117: checkups_check: a number of passes that is too high
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1242,7 +1282,7 @@ checkups: "checkups_check" directive: invalid value in "passes=1000001", it must
 
 
 
-=== TEST 114: checkups_check: port=0
+=== TEST 118: checkups_check: port=0
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1252,7 +1292,7 @@ checkups: "checkups_check" directive: invalid value in "port=0", it must be a nu
 
 
 
-=== TEST 115: checkups_check: port=65536
+=== TEST 119: checkups_check: port=65536
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1262,7 +1302,7 @@ checkups: "checkups_check" directive: invalid value in "port=65536", it must be 
 
 
 
-=== TEST 116: checkups_check: a uri that does not begin with a slash
+=== TEST 120: checkups_check: a uri that does not begin with a slash
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1272,7 +1312,7 @@ checkups: "checkups_check" directive: invalid value in "uri=healthz", it must be
 
 
 
-=== TEST 117: checkups_check: a uri with a line in it
+=== TEST 121: checkups_check: a uri with a line in it
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1284,7 +1324,7 @@ checkups_check http "uri=/ HTTP/1.1\r\nX: y";
 
 
 
-=== TEST 118: checkups_check: a method that is none
+=== TEST 122: checkups_check: a method that is none
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1294,7 +1334,7 @@ checkups: "checkups_check" directive: invalid value in "method=get", it must be 
 
 
 
-=== TEST 119: checkups_check: no host
+=== TEST 123: checkups_check: no host
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1304,7 +1344,7 @@ checkups: "checkups_check" directive: invalid value in "host=", it must be a hos
 
 
 
-=== TEST 120: checkups_check: a blank in the host
+=== TEST 124: checkups_check: a blank in the host
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1314,7 +1354,7 @@ checkups: "checkups_check" directive: invalid value in "host=a b", it must be a 
 
 
 
-=== TEST 121: checkups_check: the defaults of a tcp check
+=== TEST 125: checkups_check: the defaults of a tcp check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 down;
@@ -1326,7 +1366,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 122: checkups_check: the defaults of an http check, before the other lines
+=== TEST 126: checkups_check: the defaults of an http check, before the other lines
 --- upstream
 checkups_check http;
 server 127.0.0.1:1 down;
@@ -1338,7 +1378,7 @@ GET /api/clusters/other
 
 
 
-=== TEST 123: checkups_check: every parameter
+=== TEST 127: checkups_check: every parameter
 The timeout may exceed the interval.
 --- upstream
 checkups_cluster;
@@ -1352,7 +1392,7 @@ qr{"checks":\[\Q{"type":"http","method":"OPTIONS","uri":"/health?a=b&c","host":"
 
 
 
-=== TEST 124: checkups_check: the longest times
+=== TEST 128: checkups_check: the longest times
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 down;
@@ -1364,7 +1404,7 @@ qr{"interval":"604800s","jitter":"604800s","timeout":"604800s"}
 
 
 
-=== TEST 125: checkups_check: off
+=== TEST 129: checkups_check: off
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1376,7 +1416,7 @@ qr{"checks":\[\]\}$}
 
 
 
-=== TEST 126: server: every parameter of nginx, IPv6, a unix socket, and one address twice
+=== TEST 130: server: every parameter of nginx, IPv6, a unix socket, and one address twice
 --- upstream
 checkups_cluster tries=2;
 server 127.0.0.1:1 weight=5 max_fails=3 fail_timeout=1m max_conns=7;
@@ -1395,7 +1435,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 127: server: lines before checkups_cluster
+=== TEST 131: server: lines before checkups_cluster
 --- upstream
 server 127.0.0.1:1 weight=3 backup;
 server 127.0.0.1:2 max_conns=1 down;
@@ -1407,7 +1447,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 128: server: one address twice in a level serves
+=== TEST 132: server: one address twice in a level serves
 --- upstream
 checkups_cluster;
 server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
@@ -1423,7 +1463,7 @@ location = /t { proxy_pass http://up; }
 
 
 
-=== TEST 129: server: one that serves over IPv6
+=== TEST 133: server: one that serves over IPv6
 --- upstream
 checkups_cluster;
 server [::1]:$TEST_NGINX_RAND_PORT_1;
@@ -1439,7 +1479,7 @@ GET /t
 
 
 
-=== TEST 130: server: one that serves over a unix socket
+=== TEST 134: server: one that serves over a unix socket
 --- upstream
 checkups_cluster;
 server unix:$TEST_NGINX_SERVER_ROOT/a.sock;
@@ -1454,7 +1494,7 @@ unix:$TEST_NGINX_SERVER_ROOT/a.sock
 
 
 
-=== TEST 131: server: a parameter that nginx does not have
+=== TEST 135: server: a parameter that nginx does not have
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 wait=5;
@@ -1463,7 +1503,7 @@ invalid parameter "wait=5" in up.conf:2
 
 
 
-=== TEST 132: server: a weight that is none
+=== TEST 136: server: a weight that is none
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 weight=0;
@@ -1472,7 +1512,7 @@ invalid parameter "weight=0" in up.conf:2
 
 
 
-=== TEST 133: server: a weight that no counter holds
+=== TEST 137: server: a weight that no counter holds
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 weight=4294967296;
@@ -1481,7 +1521,7 @@ checkups: server "127.0.0.1:1": weight=4294967296 is too large in up.conf:1
 
 
 
-=== TEST 134: server: max_conns that no counter holds
+=== TEST 138: server: max_conns that no counter holds
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 max_conns=4294967296;
@@ -1490,7 +1530,7 @@ checkups: server "127.0.0.1:1": max_conns=4294967296 is too large in up.conf:1
 
 
 
-=== TEST 135: server: max_fails that no counter holds
+=== TEST 139: server: max_fails that no counter holds
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 max_fails=4294967296;
@@ -1499,7 +1539,7 @@ checkups: server "127.0.0.1:1": max_fails=4294967296 is too large in up.conf:1
 
 
 
-=== TEST 136: server: none
+=== TEST 140: server: none
 --- http
 upstream up {
     checkups_cluster;
@@ -1509,7 +1549,7 @@ no servers are inside upstream in http.conf:3
 
 
 
-=== TEST 137: server: resolve
+=== TEST 141: server: resolve
 --- http
 resolver 127.0.0.1:1;
 upstream up {
@@ -1523,7 +1563,7 @@ load balancing method does not support resolving names at run time in upstream "
 
 
 
-=== TEST 138: server: resolve, where nginx does not have it
+=== TEST 142: server: resolve, where nginx does not have it
 --- upstream
 checkups_cluster;
 server localhost:1 resolve;
@@ -1533,7 +1573,7 @@ invalid parameter "resolve" in up.conf:2
 
 
 
-=== TEST 139: checkups_level: without a name
+=== TEST 143: checkups_level: without a name
 --- upstream
 checkups_cluster;
 checkups_level { server 127.0.0.1:1; }
@@ -1542,7 +1582,7 @@ checkups: "checkups_level" directive: the NAME of the level is missing in up.con
 
 
 
-=== TEST 140: checkups_level: a number for a name
+=== TEST 144: checkups_level: a number for a name
 --- upstream
 checkups_cluster;
 checkups_level 2 { server 127.0.0.1:1; }
@@ -1551,7 +1591,7 @@ checkups: "checkups_level" directive: invalid level name "2", it must be 1 to 12
 
 
 
-=== TEST 141: checkups_level: an empty name
+=== TEST 145: checkups_level: an empty name
 --- upstream
 checkups_cluster;
 checkups_level "" { server 127.0.0.1:1; }
@@ -1560,7 +1600,7 @@ checkups: "checkups_level" directive: invalid level name "", it must be 1 to 128
 
 
 
-=== TEST 142: checkups_level: a comma in the name
+=== TEST 146: checkups_level: a comma in the name
 --- upstream
 checkups_cluster;
 checkups_level a,b { server 127.0.0.1:1; }
@@ -1569,7 +1609,7 @@ checkups: "checkups_level" directive: invalid level name "a,b", it must be 1 to 
 
 
 
-=== TEST 143: checkups_level: a variable for a name
+=== TEST 147: checkups_level: a variable for a name
 --- upstream
 checkups_cluster;
 checkups_level $arg_dc { server 127.0.0.1:1; }
@@ -1578,7 +1618,7 @@ checkups: "checkups_level" directive: invalid level name "$arg_dc", it must be 1
 
 
 
-=== TEST 144: checkups_level: a parameter where the name should be
+=== TEST 148: checkups_level: a parameter where the name should be
 --- upstream
 checkups_cluster;
 checkups_level tries=2 { server 127.0.0.1:1; }
@@ -1587,7 +1627,7 @@ checkups: "checkups_level" directive: invalid level name "tries=2", it must be 1
 
 
 
-=== TEST 145: checkups_level: a name that is not ASCII
+=== TEST 149: checkups_level: a name that is not ASCII
 --- upstream eval
 "checkups_cluster;\ncheckups_level caf\xc3\xa9 { server 127.0.0.1:1; }\n"
 --- refused eval
@@ -1595,7 +1635,7 @@ qq{checkups: "checkups_level" directive: invalid level name "caf\xc3\xa9", it mu
 
 
 
-=== TEST 146: checkups_level: a name of 129 characters
+=== TEST 150: checkups_level: a name of 129 characters
 --- upstream eval
 "checkups_cluster;\ncheckups_level " . 'x' x 129 . " { server 127.0.0.1:1; }\n"
 --- refused eval
@@ -1603,7 +1643,7 @@ qq{checkups: "checkups_level" directive: invalid level name "caf\xc3\xa9", it mu
 
 
 
-=== TEST 147: checkups_level: two of one name
+=== TEST 151: checkups_level: two of one name
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1; }
@@ -1614,7 +1654,7 @@ checkups: "checkups_level" directive: duplicate level "a", it is that in up.conf
 
 
 
-=== TEST 148: checkups_level: the name of one of checkups_level_from
+=== TEST 152: checkups_level: the name of one of checkups_level_from
 --- upstream
 checkups_cluster;
 checkups_level_from a other;
@@ -1624,7 +1664,7 @@ checkups: "checkups_level" directive: duplicate level "a", it is that in up.conf
 
 
 
-=== TEST 149: checkups_level: an unknown parameter
+=== TEST 153: checkups_level: an unknown parameter
 --- upstream
 checkups_cluster;
 checkups_level a weight=2 { server 127.0.0.1:1; }
@@ -1633,7 +1673,7 @@ checkups: "checkups_level" directive: unknown parameter "weight=2", allowed are 
 
 
 
-=== TEST 150: checkups_level: a second name
+=== TEST 154: checkups_level: a second name
 --- upstream
 checkups_cluster;
 checkups_level a b { server 127.0.0.1:1; }
@@ -1642,7 +1682,7 @@ checkups: "checkups_level" directive: unknown parameter "b", allowed are tries= 
 
 
 
-=== TEST 151: checkups_level: no tries
+=== TEST 155: checkups_level: no tries
 --- upstream
 checkups_cluster;
 checkups_level a tries=0 { server 127.0.0.1:1; }
@@ -1651,7 +1691,7 @@ checkups: "checkups_level" directive: invalid value in "tries=0", it must be a n
 
 
 
-=== TEST 152: checkups_level: too many tries
+=== TEST 156: checkups_level: too many tries
 --- upstream
 checkups_cluster;
 checkups_level a tries=1000001 { server 127.0.0.1:1; }
@@ -1660,7 +1700,7 @@ checkups: "checkups_level" directive: invalid value in "tries=1000001", it must 
 
 
 
-=== TEST 153: checkups_level: no time for tries
+=== TEST 157: checkups_level: no time for tries
 --- upstream
 checkups_cluster;
 checkups_level a tries_timeout=0 { server 127.0.0.1:1; }
@@ -1669,7 +1709,7 @@ checkups: "checkups_level" directive: invalid value in "tries_timeout=0", it mus
 
 
 
-=== TEST 154: checkups_level: a parameter twice
+=== TEST 158: checkups_level: a parameter twice
 --- upstream
 checkups_cluster;
 checkups_level a tries=1 tries_timeout=1s tries=1 { server 127.0.0.1:1; }
@@ -1678,7 +1718,7 @@ checkups: "checkups_level" directive: duplicate parameter "tries=1" in up.conf:2
 
 
 
-=== TEST 155: checkups_level: tries_timeout twice
+=== TEST 159: checkups_level: tries_timeout twice
 --- upstream
 checkups_cluster;
 checkups_level a tries_timeout=1s tries_timeout=1s { server 127.0.0.1:1; }
@@ -1687,7 +1727,7 @@ checkups: "checkups_level" directive: duplicate parameter "tries_timeout=1s" in 
 
 
 
-=== TEST 156: checkups_level: no server inside
+=== TEST 160: checkups_level: no server inside
 --- upstream
 checkups_cluster;
 checkups_level a { }
@@ -1696,7 +1736,7 @@ checkups: "checkups_level" directive: no servers are inside the level in up.conf
 
 
 
-=== TEST 157: checkups_level: only a comment inside, and another level before
+=== TEST 161: checkups_level: only a comment inside, and another level before
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1; }
@@ -1708,7 +1748,7 @@ checkups: "checkups_level" directive: no servers are inside the level in up.conf
 
 
 
-=== TEST 158: checkups_level: an empty file inside
+=== TEST 162: checkups_level: an empty file inside
 --- upstream
 checkups_cluster;
 checkups_level a { include ../html/more.conf; }
@@ -1719,7 +1759,7 @@ checkups: "checkups_level" directive: no servers are inside the level in up.conf
 
 
 
-=== TEST 159: checkups_level: files inside of which there are none
+=== TEST 163: checkups_level: files inside of which there are none
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1730,7 +1770,7 @@ checkups: "checkups_level" directive: no servers are inside the level in up.conf
 
 
 
-=== TEST 160: checkups_level: another directive of an upstream inside
+=== TEST 164: checkups_level: another directive of an upstream inside
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1738,11 +1778,11 @@ checkups_level a {
     keepalive 2;
 }
 --- refused
-"keepalive" directive: it is not allowed in a level, allowed are server and include in up.conf:4
+checkups: "keepalive" directive: it is not allowed in a level, allowed are server and include in up.conf:4
 
 
 
-=== TEST 161: checkups_level: one of checkups inside
+=== TEST 165: checkups_level: one of checkups inside
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1750,22 +1790,22 @@ checkups_level a {
     server 127.0.0.1:1;
 }
 --- refused
-"checkups_check" directive: it is not allowed in a level, allowed are server and include in up.conf:3
+checkups: "checkups_check" directive: it is not allowed in a level, allowed are server and include in up.conf:3
 
 
 
-=== TEST 162: checkups_level: a word inside that is none of nginx
+=== TEST 166: checkups_level: a word inside that is none of nginx
 --- upstream
 checkups_cluster;
 checkups_level a {
     servers 127.0.0.1:1;
 }
 --- refused
-"servers" directive: it is not allowed in a level, allowed are server and include in up.conf:3
+checkups: "servers" directive: it is not allowed in a level, allowed are server and include in up.conf:3
 
 
 
-=== TEST 163: checkups_level: a level inside
+=== TEST 167: checkups_level: a level inside
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1777,7 +1817,7 @@ unexpected "{" in up.conf:4
 
 
 
-=== TEST 164: checkups_level: a server that is backup
+=== TEST 168: checkups_level: a server that is backup
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1789,7 +1829,7 @@ balancing method does not support parameter "backup" in up.conf:4
 
 
 
-=== TEST 165: checkups_level: a server with a parameter that nginx does not have
+=== TEST 169: checkups_level: a server with a parameter that nginx does not have
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1800,16 +1840,16 @@ invalid parameter "drain" in up.conf:3
 
 
 
-=== TEST 166: checkups_level: a server without an address
+=== TEST 170: checkups_level: a server without an address
 --- upstream
 checkups_cluster;
 checkups_level a { server; }
 --- refused
-"server" directive: invalid number of arguments in up.conf:2
+checkups: "server" directive: invalid number of arguments in up.conf:2
 
 
 
-=== TEST 167: checkups_level: a server with an address that is none
+=== TEST 171: checkups_level: a server with an address that is none
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:99999; }
@@ -1818,7 +1858,7 @@ invalid port in upstream "127.0.0.1:99999" in up.conf:2
 
 
 
-=== TEST 168: checkups_level: a weight that no counter holds
+=== TEST 172: checkups_level: a weight that no counter holds
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1 weight=4294967296; }
@@ -1827,7 +1867,7 @@ checkups: server "127.0.0.1:1": weight=4294967296 is too large in up.conf:1
 
 
 
-=== TEST 169: checkups_level: resolve
+=== TEST 173: checkups_level: resolve
 --- http
 resolver 127.0.0.1:1;
 upstream up {
@@ -1841,7 +1881,7 @@ load balancing method does not support resolving names at run time in upstream "
 
 
 
-=== TEST 170: checkups_level: resolve, where nginx does not have it
+=== TEST 174: checkups_level: resolve, where nginx does not have it
 --- upstream
 checkups_cluster;
 checkups_level a { server localhost:1 resolve; }
@@ -1851,18 +1891,18 @@ invalid parameter "resolve" in up.conf:2
 
 
 
-=== TEST 171: checkups_level: include without a file
+=== TEST 175: checkups_level: include without a file
 --- upstream
 checkups_cluster;
 checkups_level a {
     include;
 }
 --- refused
-"include" directive: invalid number of arguments in up.conf:3
+checkups: "include" directive: invalid number of arguments in up.conf:3
 
 
 
-=== TEST 172: checkups_level: include with two files
+=== TEST 176: checkups_level: include with two files
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1870,11 +1910,11 @@ checkups_level a {
     include ../html/a.conf ../html/b.conf;
 }
 --- refused
-"include" directive: invalid number of arguments in up.conf:4
+checkups: "include" directive: invalid number of arguments in up.conf:4
 
 
 
-=== TEST 173: checkups_level: another directive in a file inside
+=== TEST 177: checkups_level: another directive in a file inside
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1885,11 +1925,11 @@ checkups_level a {
 server 127.0.0.1:1;
 checkups_balance least_conn;
 --- refused
-"checkups_balance" directive: it is not allowed in a level, allowed are server and include in more.conf:2
+checkups: "checkups_balance" directive: it is not allowed in a level, allowed are server and include in more.conf:2
 
 
 
-=== TEST 174: checkups_level: a server that is backup in a file inside
+=== TEST 178: checkups_level: a server that is backup in a file inside
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1903,7 +1943,7 @@ balancing method does not support parameter "backup" in more.conf:1
 
 
 
-=== TEST 175: checkups_level: without its block
+=== TEST 179: checkups_level: without its block
 --- upstream
 checkups_cluster;
 checkups_level a;
@@ -1913,7 +1953,7 @@ directive "checkups_level" has no opening "{" in up.conf:2
 
 
 
-=== TEST 176: checkups_level: a block that does not end
+=== TEST 180: checkups_level: a block that does not end
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1923,7 +1963,7 @@ unexpected end of file, expecting "}" in up.conf:4
 
 
 
-=== TEST 177: checkups_level: behind a server line
+=== TEST 181: checkups_level: behind a server line
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1933,7 +1973,7 @@ checkups: "checkups_level" directive: "server" lines stand either in the upstrea
 
 
 
-=== TEST 178: checkups_level: behind a server line before checkups_cluster
+=== TEST 182: checkups_level: behind a server line before checkups_cluster
 --- upstream
 server 127.0.0.1:1 backup;
 checkups_cluster;
@@ -1943,7 +1983,7 @@ checkups: "checkups_level" directive: "server" lines stand either in the upstrea
 
 
 
-=== TEST 179: checkups_level: between a server line and another level
+=== TEST 183: checkups_level: between a server line and another level
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1; }
@@ -1954,7 +1994,7 @@ checkups: "checkups_level" directive: "server" lines stand either in the upstrea
 
 
 
-=== TEST 180: checkups_level: before a server line
+=== TEST 184: checkups_level: before a server line
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1; }
@@ -1965,7 +2005,7 @@ checkups: "checkups_level" directive: "server" lines stand either in the upstrea
 
 
 
-=== TEST 181: checkups_level: every parameter of nginx's server, IPv6, a unix socket, one address several times
+=== TEST 185: checkups_level: every parameter of nginx's server, IPv6, a unix socket, one address several times
 --- upstream
 checkups_cluster tries=9;
 checkups_level zeta tries=2 tries_timeout=1500ms {
@@ -1993,7 +2033,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 182: checkups_level: every character that a name may have, and names that differ in case
+=== TEST 186: checkups_level: every character that a name may have, and names that differ in case
 --- upstream eval
 "checkups_cluster;\n" . join '', map { "checkups_level $_ { server 127.0.0.1:1; }\n" } 'Az09._:-', 'dc', 'DC', '-', '7a', 'x' x 128
 --- request
@@ -2003,7 +2043,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 183: checkups_level: servers in files inside, and in files of files
+=== TEST 187: checkups_level: servers in files inside, and in files of files
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -2033,7 +2073,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 184: checkups_level: in a file itself
+=== TEST 188: checkups_level: in a file itself
 --- upstream
 checkups_cluster;
 include ../html/levels.conf;
@@ -2048,7 +2088,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 185: checkups_level: one that serves, with a zone, keepalive and a check
+=== TEST 189: checkups_level: one that serves, with a zone, keepalive and a check
 --- upstream
 zone up 64k;
 checkups_cluster;
@@ -2076,7 +2116,7 @@ location = /t {
 
 
 
-=== TEST 186: checkups_level_from: without words
+=== TEST 190: checkups_level_from: without words
 --- upstream
 checkups_cluster;
 checkups_level_from;
@@ -2085,7 +2125,7 @@ checkups: "checkups_level_from" directive: the NAME of the level is missing in u
 
 
 
-=== TEST 187: checkups_level_from: without an upstream
+=== TEST 191: checkups_level_from: without an upstream
 --- upstream
 checkups_cluster;
 checkups_level_from a;
@@ -2094,7 +2134,7 @@ checkups: "checkups_level_from" directive: the name of the other UPSTREAM is mis
 
 
 
-=== TEST 188: checkups_level_from: a number for a name
+=== TEST 192: checkups_level_from: a number for a name
 --- upstream
 checkups_cluster;
 checkups_level_from 1 other;
@@ -2103,7 +2143,7 @@ checkups: "checkups_level_from" directive: invalid level name "1", it must be 1 
 
 
 
-=== TEST 189: checkups_level_from: the name of another level
+=== TEST 193: checkups_level_from: the name of another level
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:3; }
@@ -2113,7 +2153,7 @@ checkups: "checkups_level_from" directive: duplicate level "a", it is that in up
 
 
 
-=== TEST 190: checkups_level_from: an unknown parameter
+=== TEST 194: checkups_level_from: an unknown parameter
 --- upstream
 checkups_cluster;
 checkups_level_from a other backup;
@@ -2122,7 +2162,7 @@ checkups: "checkups_level_from" directive: unknown parameter "backup", allowed a
 
 
 
-=== TEST 191: checkups_level_from: only what is neither
+=== TEST 195: checkups_level_from: only what is neither
 --- upstream
 checkups_cluster;
 checkups_level_from a other only=down;
@@ -2131,7 +2171,7 @@ checkups: "checkups_level_from" directive: invalid value in "only=down", it must
 
 
 
-=== TEST 192: checkups_level_from: only twice
+=== TEST 196: checkups_level_from: only twice
 --- upstream
 checkups_cluster;
 checkups_level_from a other only=primary only=backup;
@@ -2140,7 +2180,7 @@ checkups: "checkups_level_from" directive: duplicate parameter "only=backup" in 
 
 
 
-=== TEST 193: checkups_level_from: no tries
+=== TEST 197: checkups_level_from: no tries
 --- upstream
 checkups_cluster;
 checkups_level_from a other tries=0;
@@ -2149,7 +2189,7 @@ checkups: "checkups_level_from" directive: invalid value in "tries=0", it must b
 
 
 
-=== TEST 194: checkups_level_from: tries_timeout twice
+=== TEST 198: checkups_level_from: tries_timeout twice
 --- upstream
 checkups_cluster;
 checkups_level_from a other tries_timeout=1s tries_timeout=2s;
@@ -2158,7 +2198,7 @@ checkups: "checkups_level_from" directive: duplicate parameter "tries_timeout=2s
 
 
 
-=== TEST 195: checkups_level_from: with a block
+=== TEST 199: checkups_level_from: with a block
 --- upstream
 checkups_cluster;
 checkups_level_from a other { server 127.0.0.1:1; }
@@ -2167,7 +2207,7 @@ directive "checkups_level_from" is not terminated by ";" in up.conf:2
 
 
 
-=== TEST 196: checkups_level_from: an upstream that is nowhere
+=== TEST 200: checkups_level_from: an upstream that is nowhere
 --- upstream
 checkups_cluster;
 checkups_level b { server 127.0.0.1:1; }
@@ -2177,7 +2217,7 @@ checkups: "checkups_level_from" directive: upstream "other" is not there in up.c
 
 
 
-=== TEST 197: checkups_level_from: an address that is proxied to is no upstream block
+=== TEST 201: checkups_level_from: an address that is proxied to is no upstream block
 --- http
 upstream up {
     checkups_cluster;
@@ -2192,7 +2232,7 @@ checkups: "checkups_level_from" directive: upstream "127.0.0.1:1" is not there i
 
 
 
-=== TEST 198: checkups_level_from: the name of a cluster is not that of its upstream
+=== TEST 202: checkups_level_from: the name of a cluster is not that of its upstream
 --- http
 upstream up {
     checkups_cluster;
@@ -2207,7 +2247,7 @@ checkups: "checkups_level_from" directive: upstream "other" is not there in http
 
 
 
-=== TEST 199: checkups_level_from: its own upstream
+=== TEST 203: checkups_level_from: its own upstream
 --- upstream
 checkups_cluster;
 checkups_level_from a up;
@@ -2216,7 +2256,7 @@ checkups: "checkups_level_from" directive: upstream "up" has levels of its own i
 
 
 
-=== TEST 200: checkups_level_from: an upstream that has levels
+=== TEST 204: checkups_level_from: an upstream that has levels
 --- http
 upstream up {
     checkups_cluster;
@@ -2231,7 +2271,7 @@ checkups: "checkups_level_from" directive: upstream "other" has levels of its ow
 
 
 
-=== TEST 201: checkups_level_from: an upstream with levels of others, before it in the file
+=== TEST 205: checkups_level_from: an upstream with levels of others, before it in the file
 --- http
 upstream third { server 127.0.0.1:1; }
 upstream other {
@@ -2247,7 +2287,7 @@ checkups: "checkups_level_from" directive: upstream "other" has levels of its ow
 
 
 
-=== TEST 202: checkups_level_from: each of two from the other
+=== TEST 206: checkups_level_from: each of two from the other
 --- http
 upstream one {
     checkups_cluster;
@@ -2262,7 +2302,7 @@ checkups: "checkups_level_from" directive: upstream "two" has levels of its own 
 
 
 
-=== TEST 203: checkups_level_from: only the backup servers, where there are none
+=== TEST 207: checkups_level_from: only the backup servers, where there are none
 --- http
 upstream up {
     checkups_cluster;
@@ -2275,7 +2315,7 @@ checkups: "checkups_level_from" directive: upstream "other" has no such servers 
 
 
 
-=== TEST 204: checkups_level_from: only the others, where all are backup
+=== TEST 208: checkups_level_from: only the others, where all are backup
 nginx refuses such an upstream itself, but in the order of the file.
 --- http
 upstream up {
@@ -2288,7 +2328,7 @@ checkups: "checkups_level_from" directive: upstream "other" has no such servers 
 
 
 
-=== TEST 205: checkups_level_from: an upstream with names that are resolved at run time
+=== TEST 209: checkups_level_from: an upstream with names that are resolved at run time
 --- http
 resolver 127.0.0.1:1;
 upstream other {
@@ -2306,7 +2346,7 @@ load balancing method does not support resolving names at run time in upstream "
 
 
 
-=== TEST 206: checkups_level_from: before a server line
+=== TEST 210: checkups_level_from: before a server line
 --- http
 upstream other { server 127.0.0.1:1; }
 upstream up {
@@ -2319,7 +2359,7 @@ checkups: "checkups_level_from" directive: "server" lines stand either in the up
 
 
 
-=== TEST 207: checkups_level_from: behind a server line
+=== TEST 211: checkups_level_from: behind a server line
 --- http
 upstream other { server 127.0.0.1:1; }
 upstream up {
@@ -2332,7 +2372,7 @@ checkups: "checkups_level_from" directive: "server" lines stand either in the up
 
 
 
-=== TEST 208: checkups_level_from: an upstream before and one behind it, all of their servers or some
+=== TEST 212: checkups_level_from: an upstream before and one behind it, all of their servers or some
 --- http
 upstream before {
     ip_hash;
@@ -2376,7 +2416,18 @@ my @backup = (::json_server('127.0.0.1:4', weight => 2), ::json_server('unix:/a.
 
 
 
-=== TEST 209: checkups_level_from: of another cluster, which stays as it is
+=== TEST 213: checkups_level_from: the name of an upstream in other letters
+--- http
+upstream Old.example { server 127.0.0.1:1 weight=2; }
+upstream up { checkups_cluster; checkups_level_from a oLD.Example; }
+--- request
+GET /api/clusters/up
+--- response_body eval
+::json_cluster('up', [::json_level('a', [::json_server('127.0.0.1:1', weight => 2)])])
+
+
+
+=== TEST 214: checkups_level_from: of another cluster, which stays as it is
 What checkups_server says belongs to the block in which it stands.
 --- http
 upstream other {
@@ -2404,7 +2455,7 @@ upstream up {
 
 
 
-=== TEST 210: checkups_level_from: both upstreams serve, each by its own balancing
+=== TEST 215: checkups_level_from: both upstreams serve, each by its own balancing
 --- http
 upstream other {
     server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
@@ -2426,7 +2477,7 @@ location = /other { proxy_pass http://other; }
 
 
 
-=== TEST 211: checkups_order: without a string
+=== TEST 216: checkups_order: without a string
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2436,7 +2487,7 @@ invalid number of arguments in "checkups_order" directive in up.conf:3
 
 
 
-=== TEST 212: checkups_order: two strings
+=== TEST 217: checkups_order: two strings
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2446,7 +2497,7 @@ invalid number of arguments in "checkups_order" directive in up.conf:3
 
 
 
-=== TEST 213: checkups_order: twice
+=== TEST 218: checkups_order: twice
 --- upstream
 checkups_cluster;
 checkups_order 1;
@@ -2457,7 +2508,7 @@ checkups: "checkups_order" directive: it is duplicate in up.conf:4
 
 
 
-=== TEST 214: checkups_order: a variable without a name
+=== TEST 219: checkups_order: a variable without a name
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2467,7 +2518,7 @@ invalid variable name in up.conf:3
 
 
 
-=== TEST 215: checkups_order: a variable whose bracket is not closed
+=== TEST 220: checkups_order: a variable whose bracket is not closed
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2477,7 +2528,7 @@ the closing bracket in "cookie_dc" variable is missing in up.conf:3
 
 
 
-=== TEST 216: checkups_order: a variable that nobody has
+=== TEST 221: checkups_order: a variable that nobody has
 nginx looks for it when all of the configuration was read.
 --- upstream
 checkups_cluster;
@@ -2488,7 +2539,7 @@ unknown "nobody_has_it" variable
 
 
 
-=== TEST 217: checkups_order: not UTF-8
+=== TEST 222: checkups_order: not UTF-8
 --- upstream eval
 "checkups_cluster;\nserver 127.0.0.1:1;\ncheckups_order caf\xe9;\n"
 --- refused
@@ -2496,26 +2547,63 @@ checkups: "checkups_order" directive: it must be UTF-8 in up.conf:3
 
 
 
-=== TEST 218: checkups_order: empty, a list, variables, names and places that there are not
+=== TEST 223: checkups_order: empty, a list, variables, names and places that there are not
 --- http
 upstream a { checkups_cluster; checkups_order ""; server 127.0.0.1:1; }
 upstream b { checkups_cluster; server 127.0.0.1:1; checkups_order "2, 1"; }
 upstream c { checkups_order ${cookie_dc},$arg_dc; checkups_cluster; server 127.0.0.1:1; }
-upstream d { checkups_cluster; server 127.0.0.1:1; checkups_order "café,9,\"x\""; }
+upstream d { checkups_cluster; server 127.0.0.1:1; checkups_order "café,9,\"x\",$arg_dc"; }
+upstream e { checkups_cluster; server 127.0.0.1:1; checkups_order " "; }
+upstream f { checkups_cluster; server 127.0.0.1:1; checkups_order nope,1; }
 --- request eval
-[map { "GET /api/clusters/$_" } 'a' .. 'd']
+[map { "GET /api/clusters/$_" } 'a' .. 'f']
 --- response_body eval
 my @levels = ::json_level(undef, [::json_server('127.0.0.1:1')]);
 [
     ::json_cluster('a', \@levels, order => '""'),
     ::json_cluster('b', \@levels, order => '"2, 1"'),
     ::json_cluster('c', \@levels, order => '"${cookie_dc},$arg_dc"'),
-    ::json_cluster('d', \@levels, order => '"café,9,\"x\""'),
+    ::json_cluster('d', \@levels, order => '"café,9,\"x\",$arg_dc"'),
+    ::json_cluster('e', \@levels, order => '" "'),
+    ::json_cluster('f', \@levels, order => '"nope,1"'),
 ]
 
 
 
-=== TEST 219: checkups_balance: without a method
+=== TEST 224: checkups_order: names that no level has, and no variable
+--- upstream
+checkups_cluster;
+checkups_order
+    nope,dc;
+checkups_level dc1 { server 127.0.0.1:1; }
+checkups_level dc2 { server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_order" directive: there is no level of "nope,dc" in the block in up.conf:3
+
+
+
+=== TEST 225: checkups_order: places that there are not, and no variable
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+server 127.0.0.1:2 backup;
+checkups_order "3, 0";
+--- refused
+checkups: "checkups_order" directive: there is no level of "3, 0" in the block in up.conf:4
+
+
+
+=== TEST 226: checkups_order: commas only
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_order ", ,";
+--- refused
+checkups: "checkups_order" directive: there is no level of ", ," in the block in up.conf:3
+
+
+
+=== TEST 227: checkups_balance: without a method
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2525,7 +2613,7 @@ checkups: "checkups_balance" directive: unknown method "", allowed are round_rob
 
 
 
-=== TEST 220: checkups_balance: a method that there is not
+=== TEST 228: checkups_balance: a method that there is not
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2535,7 +2623,7 @@ checkups: "checkups_balance" directive: unknown method "least_time header", allo
 
 
 
-=== TEST 221: checkups_balance: methods are in small letters
+=== TEST 229: checkups_balance: methods are in small letters
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2545,7 +2633,7 @@ checkups: "checkups_balance" directive: unknown method "Round_Robin", allowed ar
 
 
 
-=== TEST 222: checkups_balance: a hash without a key
+=== TEST 230: checkups_balance: a hash without a key
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2555,7 +2643,7 @@ checkups: "checkups_balance" directive: the KEY of the hash is missing in up.con
 
 
 
-=== TEST 223: checkups_balance: a hash of nothing
+=== TEST 231: checkups_balance: a hash of nothing
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2565,7 +2653,7 @@ checkups: "checkups_balance" directive: the KEY of the hash is missing in up.con
 
 
 
-=== TEST 224: checkups_balance: consistent is not said
+=== TEST 232: checkups_balance: consistent is not said
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2575,7 +2663,7 @@ checkups: "checkups_balance" directive: unknown method "hash $uri consistent", a
 
 
 
-=== TEST 225: checkups_balance: random, but not two
+=== TEST 233: checkups_balance: random, but not two
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2585,7 +2673,7 @@ checkups: "checkups_balance" directive: unknown method "random", allowed are rou
 
 
 
-=== TEST 226: checkups_balance: random two of what nginx has besides
+=== TEST 234: checkups_balance: random two of what nginx has besides
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2595,7 +2683,7 @@ checkups: "checkups_balance" directive: unknown method "random two least_conn", 
 
 
 
-=== TEST 227: checkups_balance: a word behind a method that has none
+=== TEST 235: checkups_balance: a word behind a method that has none
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2605,7 +2693,7 @@ checkups: "checkups_balance" directive: unknown method "ip_hash $remote_addr", a
 
 
 
-=== TEST 228: checkups_balance: a variable without a name in the key
+=== TEST 236: checkups_balance: a variable without a name in the key
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2615,7 +2703,7 @@ invalid variable name in up.conf:3
 
 
 
-=== TEST 229: checkups_balance: a variable in the key that nobody has
+=== TEST 237: checkups_balance: a variable in the key that nobody has
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2625,7 +2713,7 @@ unknown "nobody_has_it" variable
 
 
 
-=== TEST 230: checkups_balance: a key that is not UTF-8
+=== TEST 238: checkups_balance: a key that is not UTF-8
 --- upstream eval
 "checkups_cluster;\nserver 127.0.0.1:1;\ncheckups_balance hash caf\xe9\$uri;\n"
 --- refused
@@ -2633,7 +2721,7 @@ checkups: "checkups_balance" directive: it must be UTF-8 in up.conf:3
 
 
 
-=== TEST 231: checkups_balance: twice
+=== TEST 239: checkups_balance: twice
 --- upstream
 checkups_cluster;
 checkups_balance least_conn;
@@ -2644,61 +2732,61 @@ checkups: "checkups_balance" directive: it is duplicate in up.conf:4
 
 
 
-=== TEST 232: checkups_balance: a hash over weights that are too large
+=== TEST 240: checkups_balance: a hash over weights that are too large
 --- upstream
 checkups_cluster;
-server 127.0.0.1:1 weight=50000;
-server 127.0.0.1:2 weight=50001;
+server 127.0.0.1:1 weight=10000;
+server 127.0.0.1:2 weight=10001;
 checkups_balance hash $uri;
 --- refused
-checkups: "checkups_balance" directive: the weights of a level add up to 100001, with a hash they may to 100000 in up.conf:4
+checkups: "checkups_balance" directive: the weights of a level add up to 20001, with a hash they may to 20000 in up.conf:4
 
 
 
-=== TEST 233: checkups_balance: so it is for every hash, and where a server is down
+=== TEST 241: checkups_balance: so it is for every hash, and where a server is down
 --- upstream
-server 127.0.0.1:1 weight=100000;
+server 127.0.0.1:1 weight=20000;
 server 127.0.0.1:2 down;
 checkups_balance ip_hash;
 checkups_cluster;
 --- refused
-checkups: "checkups_balance" directive: the weights of a level add up to 100001, with a hash they may to 100000 in up.conf:3
+checkups: "checkups_balance" directive: the weights of a level add up to 20001, with a hash they may to 20000 in up.conf:3
 
 
 
-=== TEST 234: checkups_balance: in a level
+=== TEST 242: checkups_balance: in a level
 --- upstream
 checkups_balance header_hash;
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1; }
 checkups_level b {
-    server 127.0.0.1:1 weight=100000;
+    server 127.0.0.1:1 weight=20000;
     server 127.0.0.1:2 weight=4294967295;
 }
 --- refused
-checkups: "checkups_balance" directive: the weights of a level add up to 4295067295, with a hash they may to 100000 in up.conf:1
+checkups: "checkups_balance" directive: the weights of a level add up to 4294987295, with a hash they may to 20000 in up.conf:1
 
 
 
-=== TEST 235: checkups_balance: among backup servers
+=== TEST 243: checkups_balance: among backup servers
 --- upstream
 checkups_cluster;
 checkups_balance url_hash;
 server 127.0.0.1:1;
-server 127.0.0.1:2 backup weight=100001;
+server 127.0.0.1:2 backup weight=20001;
 --- refused
-checkups: "checkups_balance" directive: the weights of a level add up to 100001, with a hash they may to 100000 in up.conf:2
+checkups: "checkups_balance" directive: the weights of a level add up to 20001, with a hash they may to 20000 in up.conf:2
 
 
 
-=== TEST 236: checkups_balance: the largest weights for a hash, and what the other methods take
+=== TEST 244: checkups_balance: the largest weights for a hash, and what the other methods take
 --- http
 upstream a {
     checkups_cluster;
     checkups_balance hash $uri;
-    server 127.0.0.1:1 weight=99999;
+    server 127.0.0.1:1 weight=19999;
     server 127.0.0.1:2;
-    server 127.0.0.1:3 backup weight=100000;
+    server 127.0.0.1:3 backup weight=20000;
 }
 upstream b {
     checkups_cluster;
@@ -2718,8 +2806,8 @@ upstream c {
 my @largest = ::json_level(undef, [map { ::json_server("127.0.0.1:$_", weight => 4294967295) } 1, 2]);
 [
     ::json_cluster('a', [
-        ::json_level(undef, [::json_server('127.0.0.1:1', weight => 99999), ::json_server('127.0.0.1:2')]),
-        ::json_level(undef, [::json_server('127.0.0.1:3', weight => 100000)]),
+        ::json_level(undef, [::json_server('127.0.0.1:1', weight => 19999), ::json_server('127.0.0.1:2')]),
+        ::json_level(undef, [::json_server('127.0.0.1:3', weight => 20000)]),
     ], balance => '"hash $uri"'),
     ::json_cluster('b', \@largest, balance => '"random two"'),
     ::json_cluster('c', \@largest, balance => '"least_conn"'),
@@ -2727,7 +2815,7 @@ my @largest = ::json_level(undef, [map { ::json_server("127.0.0.1:$_", weight =>
 
 
 
-=== TEST 237: checkups_balance: every method
+=== TEST 245: checkups_balance: every method
 --- http
 upstream a { checkups_cluster; server 127.0.0.1:1; checkups_balance round_robin; }
 upstream b { checkups_cluster; server 127.0.0.1:1; checkups_balance hash $request_uri; }
@@ -2747,7 +2835,7 @@ my $name = 'a';
 
 
 
-=== TEST 238: checkups_fail_status: without a status
+=== TEST 246: checkups_fail_status: without a status
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2757,7 +2845,7 @@ invalid number of arguments in "checkups_fail_status" directive in up.conf:3
 
 
 
-=== TEST 239: checkups_fail_status: too low
+=== TEST 247: checkups_fail_status: too low
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2767,7 +2855,7 @@ checkups: "checkups_fail_status" directive: invalid value in "99", it must be a 
 
 
 
-=== TEST 240: checkups_fail_status: too high
+=== TEST 248: checkups_fail_status: too high
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2777,7 +2865,7 @@ checkups: "checkups_fail_status" directive: invalid value in "500-600", it must 
 
 
 
-=== TEST 241: checkups_fail_status: a range from the higher to the lower
+=== TEST 249: checkups_fail_status: a range from the higher to the lower
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2787,7 +2875,7 @@ checkups: "checkups_fail_status" directive: invalid value in "504-502", it must 
 
 
 
-=== TEST 242: checkups_fail_status: half a range
+=== TEST 250: checkups_fail_status: half a range
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2797,7 +2885,7 @@ checkups: "checkups_fail_status" directive: invalid value in "500-", it must be 
 
 
 
-=== TEST 243: checkups_fail_status: more than a range
+=== TEST 251: checkups_fail_status: more than a range
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2807,7 +2895,7 @@ checkups: "checkups_fail_status" directive: invalid value in "500-502-504", it m
 
 
 
-=== TEST 244: checkups_fail_status: a word of proxy_next_upstream
+=== TEST 252: checkups_fail_status: a word of proxy_next_upstream
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2817,7 +2905,7 @@ checkups: "checkups_fail_status" directive: invalid value in "http_500", it must
 
 
 
-=== TEST 245: checkups_fail_status: commas between them
+=== TEST 253: checkups_fail_status: commas between them
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2827,7 +2915,7 @@ checkups: "checkups_fail_status" directive: invalid value in "500,", it must be 
 
 
 
-=== TEST 246: checkups_fail_status: twice
+=== TEST 254: checkups_fail_status: twice
 --- upstream
 checkups_cluster;
 checkups_fail_status 500;
@@ -2838,7 +2926,7 @@ checkups: "checkups_fail_status" directive: it is duplicate in up.conf:4
 
 
 
-=== TEST 247: checkups_fail_status: statuses and ranges, of which some come more than once
+=== TEST 255: checkups_fail_status: statuses and ranges, of which some come more than once
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2851,7 +2939,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 248: checkups_server: without an address
+=== TEST 256: checkups_server: without an address
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2861,7 +2949,7 @@ checkups: "checkups_server" directive: the ADDRESS of the server is missing in u
 
 
 
-=== TEST 249: checkups_server: an address that there is not
+=== TEST 257: checkups_server: an address that there is not
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2872,7 +2960,7 @@ checkups: "checkups_server" directive: there is no server "127.0.0.1:2" in the b
 
 
 
-=== TEST 250: checkups_server: an address of another block only
+=== TEST 258: checkups_server: an address of another block only
 --- http
 upstream other { checkups_cluster; server 127.0.0.1:2; }
 upstream up {
@@ -2885,7 +2973,7 @@ checkups: "checkups_server" directive: there is no server "127.0.0.1:2" in the b
 
 
 
-=== TEST 251: checkups_server: without a port it is 80
+=== TEST 259: checkups_server: without a port it is 80
 --- upstream
 checkups_cluster;
 server 127.0.0.1:8080;
@@ -2895,7 +2983,7 @@ checkups: "checkups_server" directive: there is no server "127.0.0.1" in the blo
 
 
 
-=== TEST 252: checkups_server: an address in a level that a server has in another form only
+=== TEST 260: checkups_server: an address in a level that a server has in another form only
 --- upstream
 checkups_cluster;
 checkups_level a { server unix:/a.sock; }
@@ -2905,7 +2993,7 @@ checkups: "checkups_server" directive: there is no server "unix:/b.sock" in the 
 
 
 
-=== TEST 253: checkups_server: twice for one address
+=== TEST 261: checkups_server: twice for one address
 --- upstream
 checkups_cluster;
 server 127.0.0.1:80;
@@ -2916,7 +3004,7 @@ checkups: "checkups_server" directive: it is duplicate for server "127.0.0.1" in
 
 
 
-=== TEST 254: checkups_server: twice for a unix socket
+=== TEST 262: checkups_server: twice for a unix socket
 --- upstream
 checkups_cluster;
 checkups_server unix:/a.sock;
@@ -2927,7 +3015,7 @@ checkups: "checkups_server" directive: it is duplicate for server "unix:/a.sock"
 
 
 
-=== TEST 255: checkups_server: an empty address
+=== TEST 263: checkups_server: an empty address
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2937,7 +3025,7 @@ checkups: "checkups_server" directive: no host in "" in up.conf:3
 
 
 
-=== TEST 256: checkups_server: a port that is none
+=== TEST 264: checkups_server: a port that is none
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2947,7 +3035,7 @@ checkups: "checkups_server" directive: invalid port in "127.0.0.1:65536" in up.c
 
 
 
-=== TEST 257: checkups_server: a URL
+=== TEST 265: checkups_server: a URL
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2957,7 +3045,7 @@ checkups: "checkups_server" directive: invalid host in "http://127.0.0.1:1" in u
 
 
 
-=== TEST 258: checkups_server: a unix socket without a path
+=== TEST 266: checkups_server: a unix socket without a path
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2967,7 +3055,7 @@ checkups: "checkups_server" directive: no path in the unix domain socket in "uni
 
 
 
-=== TEST 259: checkups_server: an unknown parameter
+=== TEST 267: checkups_server: an unknown parameter
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2977,7 +3065,7 @@ checkups: "checkups_server" directive: unknown parameter "weight=2", allowed are
 
 
 
-=== TEST 260: checkups_server: drain takes no value
+=== TEST 268: checkups_server: drain takes no value
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2987,7 +3075,7 @@ checkups: "checkups_server" directive: unknown parameter "drain=on", allowed are
 
 
 
-=== TEST 261: checkups_server: drain twice
+=== TEST 269: checkups_server: drain twice
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2997,7 +3085,7 @@ checkups: "checkups_server" directive: duplicate parameter "drain" in up.conf:3
 
 
 
-=== TEST 262: checkups_server: slow_start without a time
+=== TEST 270: checkups_server: slow_start without a time
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3007,7 +3095,7 @@ checkups: "checkups_server" directive: unknown parameter "slow_start", allowed a
 
 
 
-=== TEST 263: checkups_server: slow_start that is no time
+=== TEST 271: checkups_server: slow_start that is no time
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3017,7 +3105,7 @@ checkups: "checkups_server" directive: invalid value in "slow_start=fast", it mu
 
 
 
-=== TEST 264: checkups_server: slow_start that is too long
+=== TEST 272: checkups_server: slow_start that is too long
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3027,7 +3115,7 @@ checkups: "checkups_server" directive: invalid value in "slow_start=8d", it must
 
 
 
-=== TEST 265: checkups_server: slow_start twice
+=== TEST 273: checkups_server: slow_start twice
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3037,7 +3125,7 @@ checkups: "checkups_server" directive: duplicate parameter "slow_start=5s" in up
 
 
 
-=== TEST 266: checkups_server: every parameter, for every server of the address, wherever it stands
+=== TEST 274: checkups_server: every parameter, for every server of the address, wherever it stands
 --- upstream
 checkups_server 127.0.0.1 drain slow_start=1m30s;
 server 127.0.0.1:80;
@@ -3062,7 +3150,7 @@ my @both = (slow_start => '"90s"', drain => 'true');
 
 
 
-=== TEST 267: checkups_server: in named levels
+=== TEST 275: checkups_server: in named levels
 --- http
 upstream up {
     checkups_cluster;
@@ -3086,7 +3174,7 @@ my @drained = ('unix:/a.sock', drain => 'true');
 
 
 
-=== TEST 268: checkups_server: names with two addresses
+=== TEST 276: checkups_server: names with two addresses
 A name stands for all of its addresses, of which one is enough to be in the block.
 --- config
 --- http
@@ -3127,7 +3215,7 @@ GET /
 
 
 
-=== TEST 269: checkups_api: in http
+=== TEST 277: checkups_api: in http
 --- http
 checkups_api;
 --- refused
@@ -3135,7 +3223,7 @@ checkups_api;
 
 
 
-=== TEST 270: checkups_api: in server
+=== TEST 278: checkups_api: in server
 --- server
 checkups_api;
 --- refused
@@ -3143,7 +3231,7 @@ checkups_api;
 
 
 
-=== TEST 271: checkups_api: in upstream
+=== TEST 279: checkups_api: in upstream
 --- upstream
 server 127.0.0.1:1;
 checkups_api;
@@ -3152,7 +3240,7 @@ checkups_api;
 
 
 
-=== TEST 272: checkups_api: in if
+=== TEST 280: checkups_api: in if
 --- server
 location /x/ {
     if ($arg_x) { checkups_api; }
@@ -3162,7 +3250,7 @@ location /x/ {
 
 
 
-=== TEST 273: checkups_api: in limit_except
+=== TEST 281: checkups_api: in limit_except
 --- server
 location /x/ {
     limit_except GET { checkups_api; }
@@ -3172,105 +3260,105 @@ location /x/ {
 
 
 
-=== TEST 274: checkups_api: an unknown parameter
+=== TEST 282: checkups_api: an unknown parameter
 --- server
 location /x/ { checkups_api read=on; }
 --- refused
-"checkups_api" directive: unknown parameter "read=on", allowed are write= in server.conf:1
+checkups: "checkups_api" directive: unknown parameter "read=on", allowed are write= in server.conf:1
 
 
 
-=== TEST 275: checkups_api: a word without =
+=== TEST 283: checkups_api: a word without =
 --- server
 location /x/ { checkups_api write; }
 --- refused
-"checkups_api" directive: unknown parameter "write", allowed are write= in server.conf:1
+checkups: "checkups_api" directive: unknown parameter "write", allowed are write= in server.conf:1
 
 
 
-=== TEST 276: checkups_api: write by a word that is neither
+=== TEST 284: checkups_api: write by a word that is neither
 --- server
 location /x/ {
     checkups_api write=yes;
 }
 --- refused
-"checkups_api" directive: invalid value in "write=yes", it must be on or off in server.conf:2
+checkups: "checkups_api" directive: invalid value in "write=yes", it must be on or off in server.conf:2
 
 
 
-=== TEST 277: checkups_api: write by nothing
+=== TEST 285: checkups_api: write by nothing
 --- server
 location /x/ { checkups_api write=; }
 --- refused
-"checkups_api" directive: invalid value in "write=", it must be on or off in server.conf:1
+checkups: "checkups_api" directive: invalid value in "write=", it must be on or off in server.conf:1
 
 
 
-=== TEST 278: checkups_api: write twice
+=== TEST 286: checkups_api: write twice
 --- server
 location /x/ { checkups_api write=on write=on; }
 --- refused
-"checkups_api" directive: duplicate parameter "write=on" in server.conf:1
+checkups: "checkups_api" directive: duplicate parameter "write=on" in server.conf:1
 
 
 
-=== TEST 279: checkups_api: twice
+=== TEST 287: checkups_api: twice
 --- server
 location /x/ {
     checkups_api;
     checkups_api;
 }
 --- refused
-"checkups_api" directive: it is duplicate, or another directive answers in this location in server.conf:3
+checkups: "checkups_api" directive: it is duplicate, or another directive answers in this location in server.conf:3
 
 
 
-=== TEST 280: checkups_api: behind another directive that answers
+=== TEST 288: checkups_api: behind another directive that answers
 --- server
 location /x/ {
     proxy_pass http://127.0.0.1:1;
     checkups_api;
 }
 --- refused
-"checkups_api" directive: it is duplicate, or another directive answers in this location in server.conf:3
+checkups: "checkups_api" directive: it is duplicate, or another directive answers in this location in server.conf:3
 
 
 
-=== TEST 281: checkups_api: in an exact location
+=== TEST 289: checkups_api: in an exact location
 --- server
 location = /x { checkups_api; }
 --- refused
-"checkups_api" directive: it must stand in a location that is given by a prefix: not by "=", a regular expression or a name in server.conf:1
+checkups: "checkups_api" directive: it must stand in a location that is given by a prefix: not by "=", a regular expression or a name in server.conf:1
 
 
 
-=== TEST 282: checkups_api: in a location by a regular expression
+=== TEST 290: checkups_api: in a location by a regular expression
 --- server
 location ~ ^/x/(.*) { checkups_api; }
 --- refused
-"checkups_api" directive: it must stand in a location that is given by a prefix: not by "=", a regular expression or a name in server.conf:1
+checkups: "checkups_api" directive: it must stand in a location that is given by a prefix: not by "=", a regular expression or a name in server.conf:1
 
 
 
-=== TEST 283: checkups_api: in a location by a regular expression, case-insensitive
+=== TEST 291: checkups_api: in a location by a regular expression, case-insensitive
 --- server
 location ~* ^/x/ { checkups_api; }
 --- refused
-"checkups_api" directive: it must stand in a location that is given by a prefix: not by "=", a regular expression or a name in server.conf:1
+checkups: "checkups_api" directive: it must stand in a location that is given by a prefix: not by "=", a regular expression or a name in server.conf:1
 
 
 
-=== TEST 284: checkups_api: in a named location
+=== TEST 292: checkups_api: in a named location
 --- server
 location @x {
     checkups_api;
 }
 --- refused
-"checkups_api" directive: it must stand in a location that is given by a prefix: not by "=", a regular expression or a name in server.conf:2
+checkups: "checkups_api" directive: it must stand in a location that is given by a prefix: not by "=", a regular expression or a name in server.conf:2
 
 
 
-=== TEST 285: checkups_api: prefix locations of all kinds
+=== TEST 293: checkups_api: prefix locations of all kinds
 --- config
 location ^~ /a/ { checkups_api; }
 location /b/ { location /b/c/ { checkups_api; } }

@@ -28,8 +28,15 @@ our $slow = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Prot
     or die "cannot listen: $!";
 $ENV{TEST_NGINX_SLOW_PORT} = $slow->sockport;
 
-# An exact body, in which only TIME, PORT and NUMBER stand for what cannot be known. Its lines are
-# written as one.
+# Three live workers that run this configuration, and any of older ones that are about to end.
+sub live_workers {
+    my $version = shift;
+    my $worker = sub { qq(\\{"worker":$_[0],"pid":[0-9]+,"status":"alive","config_version":$_[1]\\}) };
+    return '\[' . join(',', map { $worker->($_, $version) } 0 .. 2) . '(?:,' . $worker->('[0-2]', '[0-9]+') . ')*\]';
+}
+
+# An exact body, in which only TIME, PORT and NUMBER stand for what cannot be known, and WORKERS_n
+# for the workers. Its lines are written as one.
 sub body {
     my $text = join '', map { s/^\s+//r } split /\n/, shift;
     my %known = (
@@ -39,13 +46,14 @@ sub body {
     );
     $text = quotemeta $text;
     $text =~ s/(TIME|PORT|NUMBER)/$known{$1}/g;
+    $text =~ s/WORKERS_(\d)/live_workers($1)/ge;
     return qr/\A$text\z/;
 }
 
 # What comes behind the clusters where checks have been made.
 our $tail = '"last_check_time":TIME,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,'
     . '"shd_config_version":0,"config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},'
-    . '"config_version":{"worker-0":0,"worker-1":0,"worker-2":0},'
+    . '"workers":WORKERS_0,'
     . '"zone":{"name":"checkups","size":4194304,"free":NUMBER}}';
 
 # The body of a response of the server under test.
@@ -117,7 +125,7 @@ __DATA__
 --- response_headers
 Content-Type: application/json
 --- response_body chomp
-{"last_check_time":null,"checkup_timer_alive":false,"start_time":null,"conf_hash":null,"shd_config_version":0,"config_timer":{},"config_version":{},"zone":null}
+{"last_check_time":null,"checkup_timer_alive":false,"start_time":null,"conf_hash":null,"shd_config_version":0,"config_timer":{},"workers":[],"zone":null}
 
 
 
@@ -131,7 +139,7 @@ main::body(<<'END')
 {
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":0,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
-    "config_version":{"worker-0":0,"worker-1":0,"worker-2":0},
+    "workers":WORKERS_0,
     "zone":{"name":"a","size":1048576,"free":NUMBER}
 }
 END
@@ -163,7 +171,7 @@ main::body(<<'END')
     ]],
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":0,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
-    "config_version":{"worker-0":0,"worker-1":0,"worker-2":0},
+    "workers":WORKERS_0,
     "zone":{"name":"checkups","size":4194304,"free":NUMBER}
 }
 END
@@ -194,7 +202,7 @@ main::body(<<'END')
     ]],
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":0,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
-    "config_version":{"worker-0":0,"worker-1":0,"worker-2":0},
+    "workers":WORKERS_0,
     "zone":{"name":"checkups","size":4194304,"free":NUMBER}
 }
 END
@@ -219,7 +227,7 @@ main::body(<<'END')
     ]],
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":0,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
-    "config_version":{"worker-0":0,"worker-1":0,"worker-2":0},
+    "workers":WORKERS_0,
     "zone":{"name":"checkups","size":4194304,"free":NUMBER}
 }
 END
@@ -460,7 +468,7 @@ END
 my $after = main::wait_for('the reload', qr/"cls:b":.*"shd_config_version":1,.*"worker-0":"alive","worker-1":"alive","worker-2":"alive"/);
 Test::More::is(main::seconds($after, 'start_time'), main::seconds($before, 'start_time'), 'start_time stays');
 --- response_body_like chomp
-"cls:a":\[\[\{"server":"a:127.0.0.1:1",[^]]*"server":"a:127.0.0.2:1","status":"unchecked","weight":2,[^]]*\]\],.*"shd_config_version":1,"config_timer":\{"worker-0":"alive","worker-1":"alive","worker-2":"alive"\},"config_version":\{"worker-0":1,"worker-1":1,"worker-2":1\},
+"cls:a":\[\[\{"server":"a:127.0.0.1:1",[^]]*"server":"a:127.0.0.2:1","status":"unchecked","weight":2,[^]]*\]\],.*"shd_config_version":1,"config_timer":\{"worker-0":"alive","worker-1":"alive","worker-2":"alive"\},"workers":\[(?:\{"worker":[0-2],"pid":[0-9]+,"status":"alive","config_version":1\},?){3}
 
 
 
@@ -484,7 +492,7 @@ main::body(<<'END')
     "cls:a":[[{"server":"a:127.0.0.1:1","status":"unchecked","weight":1,"max_fails":1,"fail_timeout":10}]],
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":0,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
-    "config_version":{"worker-0":0,"worker-1":0,"worker-2":0},
+    "workers":WORKERS_0,
     "zone":{"name":"a","size":262144,"free":NUMBER}
 }
 END
@@ -517,7 +525,7 @@ Test::More::like($body, main::body(<<'END'), 'the old cluster is there while a w
     "cls:b":[[{"server":"b:127.0.0.1:2","status":"unchecked","weight":1,"max_fails":1,"fail_timeout":10}]],
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":1,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
-    "config_version":{"worker-0":1,"worker-1":1,"worker-2":1},
+    "workers":WORKERS_1,
     "zone":{"name":"checkups","size":4194304,"free":NUMBER}
 }
 END
@@ -763,8 +771,8 @@ qr/\A\[notice\] \d+#\d+: checkups: cluster "up": every server has failed its che
 
 
 
-=== TEST 24: config_version while workers of two earlier configurations finish their requests
-They are no workers of the running configuration, and are not shown.
+=== TEST 24: workers of two earlier configurations finish their requests
+They are shown as long as they live, but are not in config_timer.
 --- http_config
 include ../html/clusters.conf;
 --- user_files
@@ -794,10 +802,13 @@ for my $version (1, 2) {
     ]],
     "last_check_time":null,"checkup_timer_alive":true,"start_time":TIME,"conf_hash":null,"shd_config_version":$version,
     "config_timer":{"worker-0":"alive","worker-1":"alive","worker-2":"alive"},
-    "config_version":{"worker-0":$version,"worker-1":$version,"worker-2":$version},
+    "workers":WORKERS_${version},
     "zone":{"name":"checkups","size":4194304,"free":NUMBER}
 }
 END
+    my $workers = join ',', map { qq(\\{"worker":[0-2],"pid":[0-9]+,"status":"alive","config_version":$_\\}) }
+        ($version) x 3, reverse 0 .. $version - 1;
+    main::wait_for('one worker of each is left', qr/"workers":\[$workers\],/);
 }
 for my $request (@waiting) {
     my ($client, $backend) = @$request;
@@ -807,4 +818,4 @@ for my $request (@waiting) {
     Test::More::like($response, qr/late\z/, 'a request by an old configuration is answered');
 }
 --- response_body_like chomp
-"shd_config_version":2,"config_timer":\{"worker-0":"alive","worker-1":"alive","worker-2":"alive"\},"config_version":\{"worker-0":2,"worker-1":2,"worker-2":2\},"zone":
+"shd_config_version":2,"config_timer":\{"worker-0":"alive","worker-1":"alive","worker-2":"alive"\},"workers":\[\{"worker":0,"pid":[0-9]+,"status":"alive","config_version":2\},

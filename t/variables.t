@@ -126,7 +126,7 @@ __DATA__
 === TEST 3: no server
 --- http_config
     upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 down; }
-    upstream order { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; checkups_order nowhere; }
+    upstream order { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; checkups_order nowhere$arg_more; }
     upstream later {
         checkups_cluster named;
         server 127.0.0.1:$TEST_NGINX_BACKEND_S fail_timeout=1h;

@@ -189,7 +189,7 @@ location = /c { proxy_pass http://c; }
 --- http eval
 "checkups_zone a:@{[$main::least_k * 1024 - 1]};\n"
 --- refused eval
-qq{"checkups_zone" directive: invalid size "@{[$main::least_k * 1024 - 1]}", it must be at least ${main::least_k}k in http.conf:1\n}
+qq{checkups: "checkups_zone" directive: invalid size "@{[$main::least_k * 1024 - 1]}", it must be at least ${main::least_k}k in http.conf:1\n}
 
 
 
@@ -197,7 +197,7 @@ qq{"checkups_zone" directive: invalid size "@{[$main::least_k * 1024 - 1]}", it 
 --- http eval
 "# the first line\ncheckups_zone a:0;\n"
 --- refused eval
-qq{"checkups_zone" directive: invalid size "0", it must be at least ${main::least_k}k in http.conf:2\n}
+qq{checkups: "checkups_zone" directive: invalid size "0", it must be at least ${main::least_k}k in http.conf:2\n}
 
 
 
@@ -205,7 +205,7 @@ qq{"checkups_zone" directive: invalid size "0", it must be at least ${main::leas
 --- http
 checkups_zone a:-1m;
 --- refused
-"checkups_zone" directive: invalid size "-1m", it must be a number of bytes, or with k or m behind it in http.conf:1
+checkups: "checkups_zone" directive: invalid size "-1m", it must be a number of bytes, or with k or m behind it in http.conf:1
 
 
 
@@ -213,7 +213,7 @@ checkups_zone a:-1m;
 --- http
 checkups_zone a:1g;
 --- refused
-"checkups_zone" directive: invalid size "1g", it must be a number of bytes, or with k or m behind it in http.conf:1
+checkups: "checkups_zone" directive: invalid size "1g", it must be a number of bytes, or with k or m behind it in http.conf:1
 
 
 
@@ -221,7 +221,7 @@ checkups_zone a:1g;
 --- http
 checkups_zone a:99999999999999999999m;
 --- refused
-"checkups_zone" directive: invalid size "99999999999999999999m", it must be a number of bytes, or with k or m behind it in http.conf:1
+checkups: "checkups_zone" directive: invalid size "99999999999999999999m", it must be a number of bytes, or with k or m behind it in http.conf:1
 
 
 
@@ -229,7 +229,7 @@ checkups_zone a:99999999999999999999m;
 --- http
 checkups_zone checkups;
 --- refused
-"checkups_zone" directive: invalid zone "checkups", it must be NAME:SIZE, for example checkups:4m in http.conf:1
+checkups: "checkups_zone" directive: invalid zone "checkups", it must be NAME:SIZE, for example checkups:4m in http.conf:1
 
 
 
@@ -237,7 +237,7 @@ checkups_zone checkups;
 --- http
 checkups_zone checkups:;
 --- refused
-"checkups_zone" directive: invalid zone "checkups:", it must be NAME:SIZE, for example checkups:4m in http.conf:1
+checkups: "checkups_zone" directive: invalid zone "checkups:", it must be NAME:SIZE, for example checkups:4m in http.conf:1
 
 
 
@@ -245,7 +245,7 @@ checkups_zone checkups:;
 --- http
 checkups_zone :4m;
 --- refused
-"checkups_zone" directive: invalid zone ":4m", it must be NAME:SIZE, for example checkups:4m in http.conf:1
+checkups: "checkups_zone" directive: invalid zone ":4m", it must be NAME:SIZE, for example checkups:4m in http.conf:1
 
 
 
@@ -253,7 +253,7 @@ checkups_zone :4m;
 --- http
 checkups_zone a:b:4m;
 --- refused
-"checkups_zone" directive: invalid size "b:4m", it must be a number of bytes, or with k or m behind it in http.conf:1
+checkups: "checkups_zone" directive: invalid size "b:4m", it must be a number of bytes, or with k or m behind it in http.conf:1
 
 
 
@@ -279,7 +279,7 @@ checkups_zone a:4m;
 upstream up { checkups_cluster; server 127.0.0.1:1; }
 checkups_zone b:4m;
 --- refused
-"checkups_zone" directive: it is duplicate, there is one zone in http.conf:3
+checkups: "checkups_zone" directive: it is duplicate, there is one zone in http.conf:3
 
 
 
@@ -288,7 +288,7 @@ checkups_zone b:4m;
 checkups_zone a:4m;
 checkups_zone a:4m;
 --- refused
-"checkups_zone" directive: it is duplicate, there is one zone in http.conf:2
+checkups: "checkups_zone" directive: it is duplicate, there is one zone in http.conf:2
 
 
 
