@@ -289,7 +289,31 @@ my $after = ::now() - $told;
 
 
 
-=== TEST 9: it is apart from checks
+=== TEST 9: all lines of an address in a level
+--- http_config
+    upstream up {
+        checkups_cluster;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 fail_timeout=1h;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 fail_timeout=1h max_fails=2;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_2 backup;
+    }
+--- init
+::is(::tell('A', 'true'), 'A 1', 'one line is left');
+::is(::answers(2, '/'), 'AA', 'it is used');
+::is(::tell('A', 'true'), 'A 1', 'a success had cleared its count');
+::is(::tell('A', 'true'), 'A 0', 'now there is none');
+::is(::answers(2, '/'), 'BB', 'both are out of use');
+::is(::tell('A', 'false'), 'A 1', 'both are back');
+::is(::routes(1, '/', do => 'A=close'), 'AAB 200', 'and tried');
+--- grep_error_log eval: qr/out of use for .*/
+--- grep_error_log_out
+out of use for 3600s, failed requests: 1
+out of use for 3600s, failed requests: 2
+out of use for 3600s, failed requests: 1
+
+
+
+=== TEST 10: it is apart from checks
 --- user_files
 >>> A.sick
 --- http_config
@@ -323,11 +347,18 @@ my $after = ::now() - $told;
 ::sick('A', 'B');
 ::wait_for_status('A=unstable B=unstable');
 ::is(CORE::join(', ', map { ::tell('A', 'true') } 1 .. 3), 'A 1, A 1, A 1', 'where all fail their checks nobody is put out of use');
+::well('A', 'B');
+::wait_for_status('A=ok B=ok');
+::is(::tell('A', 'true'), 'A 0', 'out of use');
+::sick('A', 'B');
+::wait_for_status('A=unstable B=unstable');
+::is(::tell('A', 'true'), 'A 1', 'one that is kept is available');
+::like(::answers(4, '/'), qr/\A(?:AB|BA){2}\z/, 'and gets requests');
 --- timeout: 10
 
 
 
-=== TEST 10: a unix socket, percent-encoded
+=== TEST 11: a unix socket, percent-encoded
 --- http_config
     server { listen unix:$TEST_NGINX_SERVER_ROOT/u.sock; location / { return 200 U; } }
     upstream up {
@@ -355,7 +386,7 @@ my $no_server = ::error(404, 'ServerNotFound', 'server not found');
 
 
 
-=== TEST 11: IPv6
+=== TEST 12: IPv6
 --- skip_eval: 3: !main::has_ipv6()
 --- http_config
     server { listen [::1]:$TEST_NGINX_RAND_PORT_4; location / { return 200 S; } }
@@ -378,7 +409,7 @@ if (::has_ipv6()) {
 
 
 
-=== TEST 12: what is not the address as the API has it
+=== TEST 13: what is not the address as the API has it
 --- http_config
     upstream up {
         checkups_cluster;
@@ -395,7 +426,7 @@ for my $other ("localhost:$port", "127.0.0.1", "127.0.0.1:1", "127.0.0.01:$port"
 
 
 
-=== TEST 13: what is not there
+=== TEST 14: what is not there
 --- http_config
     upstream up {
         checkups_cluster;
@@ -426,7 +457,7 @@ my $path = ::path_of('A');
 
 
 
-=== TEST 14: the type of the body
+=== TEST 15: the type of the body
 --- http_config
     upstream up {
         checkups_cluster;
@@ -448,7 +479,7 @@ my $taken = '200 application/json {"server":"127.0.0.1:' . ::port_of('A') . '","
 
 
 
-=== TEST 15: the methods
+=== TEST 16: the methods
 --- http_config
     upstream up {
         checkups_cluster;
@@ -486,7 +517,7 @@ for my $location ('d', 'e') {
 
 
 
-=== TEST 16: bodies that are not what is wanted
+=== TEST 17: bodies that are not what is wanted
 --- http_config
     upstream up {
         checkups_cluster;
@@ -530,6 +561,8 @@ my @wrong = (
     '{"failed":' . '[' x 10_000 => 'invalid type: sequence, expected a boolean at line 1 column 10',
     '{"failed":' x 10_000 => 'invalid type: map, expected a boolean at line 1 column 10',
     '{"x":' x 10_000 => 'unknown field `x`, expected `failed` at line 1 column 4',
+    '{"' . 'x' x 10_000 . '":1}' => 'unknown field `' . 'x' x 185,
+    '{"' . "\xc3\xa9" x 10_000 . '":1}' => 'unknown field `' . "\xc3\xa9" x 92,
 );
 while (my ($body, $text) = splice @wrong, 0, 2) {
     ::shows($path, ['body: ' . CORE::substr($body, 0, 40), 'POST', [@::json], $body, ::error(400, 'BodyInvalid', $text), undef]);
@@ -542,7 +575,7 @@ my $answer = ::post('A', "{\"failed\xff\":true}");
 
 
 
-=== TEST 17: how large a body may be
+=== TEST 18: how large a body may be
 Blanks around the object count, and do not matter.
 --- http_config
     upstream up {
@@ -585,7 +618,7 @@ a client request body is buffered to a temporary file
 
 
 
-=== TEST 18: bodies in a file, in one buffer, in small ones
+=== TEST 19: bodies in a file, in one buffer, in small ones
 --- http_config
     upstream up {
         checkups_cluster;
@@ -620,7 +653,7 @@ for my $location ('c', 'file', 'single', 'small') {
 
 
 
-=== TEST 19: a body in pieces, after 100 Continue, and with HTTP/1.0
+=== TEST 20: a body in pieces, after 100 Continue, and with HTTP/1.0
 --- http_config
     upstream up {
         checkups_cluster;
@@ -647,7 +680,7 @@ $connection->say_raw("POST $path HTTP/1.0\r\nContent-Type: application/json\r\nC
 
 
 
-=== TEST 20: requests behind an error on the same connection
+=== TEST 21: requests behind an error on the same connection
 --- http_config
     upstream up {
         checkups_cluster;
@@ -691,7 +724,7 @@ $connection->request($path, method => 'HEAD')->request('/c/');
 
 
 
-=== TEST 21: many requests on one connection, without waiting for the answers
+=== TEST 22: many requests on one connection, without waiting for the answers
 --- http_config
     upstream up {
         checkups_cluster;
@@ -708,7 +741,7 @@ $connection->request(::path_of('A'), method => 'POST', headers => [@::json], bod
 
 
 
-=== TEST 22: clients that leave
+=== TEST 23: clients that leave
 --- http_config
     upstream up {
         checkups_cluster;
@@ -735,7 +768,7 @@ $connection->say_raw("POST $path HTTP/1.1\r\nHost: x\r\nContent-Type: applicatio
 
 
 
-=== TEST 23: over HTTP/2
+=== TEST 24: over HTTP/2
 Where nginx answers before it has read the body, it resets the stream, which not every curl likes.
 --- skip_eval: 3: !main::has_curl_http2()
 --- http_config
@@ -771,7 +804,7 @@ if (::has_curl_http2()) {
 
 
 
-=== TEST 24: other locations, and nginx's own ways to restrict them
+=== TEST 25: other locations, and nginx's own ways to restrict them
 --- http_config
     upstream up {
         checkups_cluster;
@@ -788,15 +821,20 @@ if (::has_curl_http2()) {
     location /asked/ { checkups_api write=on; auth_request /no; }
     location = /no { return 403; }
     location /asked-yes/ { checkups_api write=on; auth_request /worker; }
+    location /some/ { checkups_api write=on; limit_except GET { allow 127.0.0.1; deny all; } }
+    location /if/ { checkups_api write=on; if ($request_method = POST) { set $method POST; } }
+    location /read/ { checkups_api; limit_except GET { allow 127.0.0.1; deny all; } if ($request_method) { set $method any; } }
     error_page 404 415 /worker;
 --- init
 my $path = ::path_of('A') =~ s{/c}{}r;
 my $post = sub { ::ask("$_[0]$path", method => 'POST', headers => [@::json], body => $_[1]) };
-for my $location ('/a%20b', '/deep/er', '/asked-yes', '/%64eep/er') {
+for my $location ('/a%20b', '/deep/er', '/asked-yes', '/%64eep/er', '/some', '/if') {
     ::like($post->($location, '{"failed":true}')->{body}, qr/"available":false/, "out of use by $location");
     ::like($post->($location, '{"failed":false}')->{body}, qr/"available":true/, 'and back');
     my $answer = ::ask("$location$path", method => 'POST', body => '{"failed":true}');
     ::is(::shown($answer), ::error(415, 'UnsupportedMediaType', 'the body must be application/json'), 'error_page does not hide an error');
 }
 ::is($post->($_, '{"failed":true}')->{code}, 403, "refused by $_") for '/denied', '/only-get', '/asked';
+::is(::shown($post->('/read', '{"failed":true}')), ::error(405, 'MethodDisabled', 'method is disabled: checkups_api has no write=on'),
+    'allowed by limit_except, but without write=on');
 ::nothing_changed();

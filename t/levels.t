@@ -213,7 +213,7 @@ out of use
 
 
 
-=== TEST 9: equal addresses in one level are tried once a request
+=== TEST 9: equal addresses in one level are servers of their own, and each is tried
 --- http_config
     upstream test_9 {
         checkups_cluster;
@@ -226,10 +226,10 @@ out of use
 --- init
 my $own_answer = sub {
     my $answer = ::ask('/', do => 'A=503 B=503');
-    ::is("$answer->{tried} $answer->{body}", 'AB 503 from B', "the last server's own answer");
+    ::is("$answer->{tried} $answer->{body}", 'AAB 503 from B', "the last server's own answer");
 };
 $own_answer->();
-::is(::routes(2, '/', do => 'A=close'), 'AB 200, AB 200', 'the backup next');
+::is(::routes(2, '/', do => 'A=close'), 'AAB 200, AAB 200', 'the backup next');
 $own_answer->();
 --- request
 GET /
@@ -275,7 +275,7 @@ GET /
 
 
 
-=== TEST 12: equal addresses in one level, and nothing else, are one try
+=== TEST 12: equal addresses in one level, and nothing else, are as many tries
 --- http_config
     upstream test_12 {
         checkups_cluster;
@@ -287,11 +287,32 @@ GET /
 --- init
 for my $attempt (1 .. 2) {
     my $answer = ::ask('/', do => 'A=503');
-    ::is("$answer->{tried} $answer->{body}", 'A 503 from A', "the server's own answer");
-    ::is(::routes(2, '/', do => 'A=close'), 'A 502, A 502', 'one try');
+    ::is("$answer->{tried} $answer->{body}", 'AA 503 from A', "the server's own answer");
+    ::is(::routes(2, '/', do => 'A=close'), 'AA 502, AA 502', 'two tries');
 }
 --- request
 GET /
 --- response_body: A
 --- no_error_log
 no live upstreams
+
+
+
+=== TEST 13: one address in two levels is tried as both, though the first failure put it out of use
+--- http_config
+    upstream test_13 {
+        checkups_cluster;
+        checkups_level one { server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 fail_timeout=60s; }
+        checkups_level two { server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 fail_timeout=60s; }
+        checkups_level three { server 127.0.0.1:$TEST_NGINX_RAND_PORT_2; }
+    }
+--- config
+    location / { proxy_pass http://test_13; }
+--- init
+::is(::routes(3, '/', do => 'A=close'), 'AAB 200, B 200, B 200', 'in both levels, then in none');
+--- request
+GET /
+--- response_body: B
+--- grep_error_log: out of use
+--- grep_error_log_out
+out of use

@@ -281,3 +281,40 @@ GET /
 --- response_body: X
 --- error_log
 exited on signal 9
+
+
+
+=== TEST 10: equal addresses in one level have connections of their own, and in several levels share them
+--- http_config
+    upstream level {
+        checkups_cluster;
+        server 127.0.0.1:$TEST_NGINX_BACKEND_X max_conns=1;
+        server 127.0.0.1:$TEST_NGINX_BACKEND_X max_conns=2;
+        server 127.0.0.1:$TEST_NGINX_BACKEND_Y backup;
+    }
+    upstream levels {
+        checkups_cluster;
+        checkups_level one { server 127.0.0.1:$TEST_NGINX_BACKEND_X max_conns=1; }
+        checkups_level two { server 127.0.0.1:$TEST_NGINX_BACKEND_X max_conns=1; }
+        checkups_level three { server 127.0.0.1:$TEST_NGINX_BACKEND_Y; }
+    }
+--- config
+    location /level { proxy_pass http://level; }
+    location /levels { proxy_pass http://levels; }
+--- init
+for my $case (['/level', 'XXXY'], ['/levels', 'XYYY']) {
+    my ($path, $expected) = @$case;
+    my (@held, $order);
+    for (1 .. 4) {
+        my ($connection, $server) = ::hold(::connect_to(), $path);
+        push @held, $connection;
+        $order .= $server;
+    }
+    ::is($order, $expected, $path);
+    ::is(::let_go(@held), 'xxxx', 'all end');
+}
+--- request
+GET /level
+--- response_body: X
+--- no_error_log
+[error]

@@ -8,12 +8,35 @@ use Test::Nginx::Socket 'no_plan';
 use Time::HiRes ();
 use Backends;
 
-# D is a port where nobody listens. S accepts connections and never answers.
+# D is a port where nobody listens. S accepts connections and never answers. P lets a check wait until
+# there is a file P.go, and with "X-Do: P=hang" a request until the client goes.
 add_block_preprocessor(sub {
     my $block = shift;
     $block->set_value(http_config => backends('A' .. 'C') . $block->http_config);
 });
 silent_port('S');
+serve(P => sub {
+    my $connection = shift;
+    my $head = read_head($connection) // return;
+    if ($head =~ m{^GET /health }) { Time::HiRes::sleep(0.01) until -e html_dir() . '/P.go' }
+    return if $head =~ /^X-Do:.*P=close/mi;
+    return read_until($connection, qr/never/) if $head =~ /^X-Do:.*P=hang/mi;
+    print $connection "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nP";
+});
+
+# A request whose client goes before it is answered, and nginx has noticed.
+sub leave {
+    my $path = shift;
+    my $noticed = sub {
+        open my $log, '<', $Test::Nginx::Util::ErrLogFile or return 0;
+        return scalar grep { /closed prematurely|prematurely closed connection/ } readline $log;
+    };
+    my $before = $noticed->();
+    my $connection = connect_to()->request($path, do => 'P=hang');
+    Time::HiRes::sleep(0.1);
+    close $connection->{socket};
+    return wait_for('nginx has noticed', sub { $noticed->() > $before });
+}
 
 sub sleep_until {
     my $moment = shift;
@@ -505,7 +528,7 @@ no working server is left, those out of use for failed requests are used again
 
 
 
-=== TEST 19: equal addresses share their failures
+=== TEST 19: equal addresses in one level have failures of their own
 --- http_config
     upstream test_19 {
         checkups_cluster;
@@ -515,15 +538,42 @@ no working server is left, those out of use for failed requests are used again
     }
 --- config
     location / { proxy_pass http://test_19; }
+    location /one { proxy_pass http://test_19; proxy_next_upstream_tries 1; }
 --- init
-::is(::routes(4, '/', do => 'A=close'), 'AB 200, AB 200, B 200, B 200', 'A is left alone as both');
+::is(::routes(5, '/one', do => 'A=close'), 'A 502, A 502, A 502, A 502, B 200', 'two of each line, in turn');
+--- request
+GET /
+--- response_body: B
+--- grep_error_log eval: qr/server "[^"]*": out of use for 60s, failed requests: 2/
+--- grep_error_log_out
+server "127.0.0.1:$TEST_NGINX_RAND_PORT_1": out of use for 60s, failed requests: 2
+server "127.0.0.1:$TEST_NGINX_RAND_PORT_1": out of use for 60s, failed requests: 2
+
+
+
+=== TEST 20: equal addresses in several levels share their failures, the first ones and the second ones
+--- http_config
+    upstream levels_19 {
+        checkups_cluster;
+        checkups_level one {
+            server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=2 fail_timeout=60s;
+            server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=3 fail_timeout=60s;
+        }
+        checkups_level two { server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=2 fail_timeout=60s; }
+        checkups_level three { server 127.0.0.1:$TEST_NGINX_RAND_PORT_2; }
+    }
+--- config
+    location / { proxy_pass http://levels_19; }
+--- init
+::is(::routes(4, '/', do => 'A=close'), 'AAAB 200, AB 200, AB 200, B 200',
+    'the first lines of both levels have two failures at once, the second line three in the end');
 --- request
 GET /
 --- response_body: B
 
 
 
-=== TEST 20: of requests at the same time in four workers none is lost
+=== TEST 21: of requests at the same time in four workers none is lost
 --- http_config
     upstream test_20 {
         checkups_cluster;
@@ -555,7 +605,7 @@ GET /
 
 
 
-=== TEST 21: a bad status on the last try that a request may make is a failure
+=== TEST 22: a bad status on the last try that a request may make is a failure
 nginx does not tell the balancer of it: it looks like a success.
 --- http_config
     upstream test_21 {
@@ -582,4 +632,115 @@ nginx does not tell the balancer of it: it looks like a success.
     'of two servers that always fail one is left alone');
 --- request
 GET /
+--- response_body: B
+
+
+
+=== TEST 23: with checkups_order the last server of each level stays in use
+--- http_config
+    upstream up {
+        checkups_cluster;
+        checkups_order $arg_order;
+        checkups_level dc1 {
+            server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 fail_timeout=60s;
+            server 127.0.0.1:$TEST_NGINX_RAND_PORT_2 fail_timeout=60s;
+        }
+        checkups_level dc2 { server 127.0.0.1:$TEST_NGINX_RAND_PORT_3 fail_timeout=60s; }
+        checkups_level dc3 {
+            server 127.0.0.1:$TEST_NGINX_RAND_PORT_2 fail_timeout=60s;
+            server 127.0.0.1:$TEST_NGINX_RAND_PORT_3 fail_timeout=60s;
+        }
+    }
+    upstream free {
+        checkups_cluster;
+        checkups_level dc1 { server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 fail_timeout=60s; }
+        checkups_level dc2 { server 127.0.0.1:$TEST_NGINX_RAND_PORT_3 fail_timeout=60s; }
+    }
+--- config
+    location / { proxy_pass http://up; }
+    location /free { proxy_pass http://free; }
+--- init
+::is(::routes(3, '/?order=dc1', do => 'A=close B=close'), 'AB 502, B 502, B 502', 'one of two');
+::is(::routes(3, '/?order=dc2', do => 'C=close'), 'C 502, C 502, C 502', 'the only one, though another level has it beside a second');
+::is(::routes(2, '/free', do => 'A=close'), 'AC 200, C 200', 'without checkups_order that of the cluster');
+--- request
+GET /?order=dc1
+--- response_body: B
+--- grep_error_log eval: qr/cluster "[^"]*", server "[^"]*": out of use/
+--- grep_error_log_out
+cluster "up", server "127.0.0.1:$TEST_NGINX_RAND_PORT_1": out of use
+cluster "free", server "127.0.0.1:$TEST_NGINX_RAND_PORT_1": out of use
+
+
+
+=== TEST 24: a client that goes before the answer says nothing about the server
+--- http_config
+    upstream up {
+        checkups_cluster;
+        server 127.0.0.1:$TEST_NGINX_BACKEND_P max_fails=2 fail_timeout=60s;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_2 backup;
+    }
+    upstream status {
+        checkups_cluster;
+        checkups_fail_status 500-599;
+        server 127.0.0.1:$TEST_NGINX_BACKEND_P max_fails=2 fail_timeout=60s;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_2 backup;
+    }
+--- config
+    location ~ ^/(\w+)$ { proxy_pass http://$1; }
+    location = /worker { return 200 B; }
+--- init
+for my $cluster ('up', 'status') {
+    ::leave("/$cluster") for 1 .. 3;
+    ::is(::routes(1, "/$cluster", do => 'P=close'), 'PB 200', "$cluster: no failure");
+    ::leave("/$cluster");
+    ::is(::routes(2, "/$cluster", do => 'P=close'), 'PB 200, B 200', "$cluster: no success: the failure before it counts");
+}
+--- request
+GET /worker
+--- response_body: B
+--- grep_error_log eval: qr/out of use for .*/
+--- grep_error_log_out
+out of use for 60s, failed requests: 2
+out of use for 60s, failed requests: 2
+
+
+
+=== TEST 25: the first check that passes brings back what was out of use before it
+With a slow start, which begins then.
+--- http_config
+    upstream up {
+        checkups_cluster;
+        server 127.0.0.1:$TEST_NGINX_BACKEND_P fail_timeout=1h;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_2;
+        checkups_check http uri=/health interval=20ms timeout=60s;
+    }
+    upstream slow {
+        checkups_cluster;
+        server 127.0.0.1:$TEST_NGINX_BACKEND_P fail_timeout=1h;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_2;
+        checkups_server 127.0.0.1:$TEST_NGINX_BACKEND_P slow_start=1h;
+        checkups_check http uri=/health interval=20ms timeout=60s;
+    }
+--- config
+    location ~ ^/(\w+)$ { proxy_pass http://$1; }
+    location /checkups/ { checkups_api; }
+    location = /worker { return 200 B; }
+--- init
+my $states = sub {
+    my $status = JSON::PP::decode_json(::ask('/checkups/status')->{body});
+    return join ' ', map { $_->{status} } map { @{ $status->{"cls:$_"}[0] } } 'up', 'slow';
+};
+::wait_for('the checks of B', sub { $states->() eq 'unchecked ok unchecked ok' });
+for my $cluster ('up', 'slow') {
+    ::is(::routes(1, "/$cluster", do => 'P=close'), 'PB 200', "$cluster: P fails before its first check");
+    ::is(::answers(4, "/$cluster"), 'BBBB', 'and is out of use');
+}
+CORE::open my $go, '>', html_dir() . '/P.go' or CORE::die "P.go: $!";
+::wait_for('the checks of P', sub { $states->() eq 'ok ok ok ok' });
+::is(join('', sort split //, ::answers(6, '/up')), 'BBBPPP', 'it is back');
+my $slow = ::answers(22, '/slow');
+::like($slow, qr/\AB*(?:PB*){1,3}\z/, "with a tenth of its share: $slow");
+--- request
+GET /worker
 --- response_body: B

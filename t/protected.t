@@ -364,8 +364,32 @@ subtest 'a reload that takes the one away that is in use' => sub {
     ok($nginx->reload(http => config('protected=one', 'server @b; server @c down;')), 'c is down');
     now_known($nginx, up => 'b unstable 1 status 503', 'c unchecked');
     is(get($nginx, 3), 'b b b', 'b is all there is');
+    wait_until(5, sub { 4 == grep { /\Q$all_failed/ } logged($nginx) });
+    is_deeply([grep { /\Q$all_failed/ } logged($nginx)], [
+        map { "$all_failed, server $_ stays in use as unstable" } 'a', 'b', 'c', 'b',
+    ], 'the log, once for each change');
     ends_well($nginx);
 };
+
+for my $case (['all', 'unstable', 'all stay in use as unstable'], ['one', 'unstable', 'server a stays in use as unstable'],
+    ['off', 'err', 'none is used']) {
+    my ($protected, $state, $what) = @$case;
+    subtest "protected=$protected: a reload that takes the last one away that works" => sub {
+        servers(a => '503 hang', b => '200 hang');
+        my $nginx = start("protected=$protected", 'server @a; server @b;');
+        now_known($nginx, up => 'a err 1 status 503', 'b ok 0');
+        my $without = config("protected=$protected", 'server @a; server @b down;');
+        ok($nginx->reload(http => $without), 'b is down');
+        now_known($nginx, up => "a $state 1 status 503", 'b unchecked');
+        ok(wait_until(5, sub { grep { /\Q$all_failed/ } logged($nginx) }), 'the log says so');
+        ok($nginx->reload(http => $without), 'another reload, that changes nothing');
+        ok($nginx->reload(http => config("protected=$protected", 'server @a; server @b down; server @b backup;')), 'b is back');
+        ok(wait_until(5, sub { grep { $_ eq $back } logged($nginx) }), 'the log says so');
+        is_deeply([logged($nginx)], [turned(a => 'unchecked', 'err', 'status 503'), "$all_failed, $what", $back],
+            'the log, once for each change');
+        ends_well($nginx);
+    };
+}
 
 subtest 'a reload that brings a server' => sub {
     servers(a => '503 hang', b => '503 hang', c => 'wait:503 hang');

@@ -334,7 +334,7 @@ cluster "my": unknown cluster, client: 127.0.0.1, server: localhost, request: "G
 === TEST 10: no such cluster, no server
 --- http_config
     upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 down; }
-    upstream order { checkups_cluster; checkups_order nowhere; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+    upstream order { checkups_cluster; checkups_order nowhere$arg_more; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
     upstream stock { server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
 --- config
     location /nope { return 200 "[$checkups_select_nope] [$checkups_select_nope]"; }
@@ -516,3 +516,46 @@ my ($first, $second) = map { '127.0.0.1:' . ::port_of($_) } 'A', 'B';
 ::like(::ask('/proxied')->{code}, qr/\A(?:200|500|502)\z/, 'an answer');
 --- error_log
 cycle while evaluating variable "checkups_select_up"
+
+
+
+=== TEST 17: looked up by name, as SSI does
+--- user_files
+>>> echo.html
+<!--# echo var="checkups_select_up" --> <!--# echo var="CHECKUPS_SELECT_UP" --> <!--# include virtual="/pick" -->
+>>> none.html
+[<!--# echo var="checkups_select_nope" default="" -->] [<!--# echo var="checkups_select_down" default="" -->] [<!--# echo var="checkups_select_down" default="" -->]
+--- http_config
+    upstream up {
+        checkups_cluster;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
+        server 127.0.0.1:$TEST_NGINX_RAND_PORT_2;
+    }
+    upstream down { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 down; }
+--- config
+    location ~ html { root html; ssi on; }
+--- init
+for my $letter ('A', 'B', 'A') {
+    ::is(::ask('/echo.html')->{body}, CORE::join(' ', ('127.0.0.1:' . ::port_of($letter)) x 3) . "\n", 'once a request');
+}
+::is(::ask('/none.html')->{body}, "[] [] []\n", 'nothing is empty, too');
+--- grep_error_log eval: qr/(?<=checkups: )cluster .*?(?= while)/
+--- grep_error_log_out
+cluster "nope": unknown cluster
+cluster "down": no servers available
+
+
+
+=== TEST 18: of names that are alike the exact one
+--- http_config
+    upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+    upstream a.b { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+    upstream a_b { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_2; }
+    upstream c-d { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_3; }
+    upstream C.d { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_4; }
+--- config
+    location /exact { return 200 $checkups_select_a_b; }
+    location /folded { return 200 $checkups_select_c_d; }
+--- init
+::is(::picks(2, '/exact'), 'BB', 'it wins over one before it');
+::is(::picks(2, '/folded'), 'CC', 'where none is exact the first one counts');
