@@ -44,6 +44,17 @@ class Kept:
         self.socket.close()
 
 
+
+def fresh(proxy, servers):
+    """The free bytes with the records of these servers made afresh: only whole pages count, so that it matters
+    how the records lie in them."""
+    proxy.put("up", json.dumps({"levels": []}))
+    time.sleep(2.5)  # the checks of those of before end
+    proxy.put("up", servers)
+    time.sleep(1.5)
+    return proxy.free()
+
+
 def finish(table, proxy, name, *others):
     answer = proxy.verify()
     table.row(f"{name}: the zone is consistent", answer or "yes", "yes", not answer)
@@ -69,16 +80,7 @@ def leak(table, sample):
     ).start()
     first = servers(a, slow.address)
 
-    def fresh():
-        """The free bytes with the records of these servers made afresh: only whole pages count, so that it
-        matters how the records lie in them."""
-        proxy.put("up", json.dumps({"levels": []}))
-        time.sleep(2.5)  # the checks of those of before end
-        proxy.put("up", first)
-        time.sleep(1.5)
-        return proxy.free()
-
-    before = fresh()
+    before = fresh(proxy, first)
 
     kept = Kept(proxy.port)
     for _ in range(4):  # one of them goes to the server that takes it
@@ -118,7 +120,7 @@ def leak(table, sample):
     open_ = proxy.free()
     websocket.close()
     time.sleep(1)
-    after = fresh()
+    after = fresh(proxy, first)
     table.row("  bytes free before, after", f"{before}, {after}", "the same", before == after)
     table.note(f"with the websocket open: {open_}; the least seen meanwhile: {low}")
     finish(table, proxy, "leak", backends, slow)
@@ -128,9 +130,7 @@ def full(table, sample):
     backends = Backends(2).start()
     a, b = backends.addresses()
     proxy = Proxy(f"upstream up {{ checkups_cluster; server {a}; server {b}; checkups_check tcp interval=50ms; }}", "location / { proxy_pass http://up; }", zone="128k").start()
-    proxy.put("up", servers(a, b))
-    time.sleep(1)
-    before = proxy.free()
+    before = fresh(proxy, servers(a, b))
     load = Load(proxy.port, 16)
     refused, accepted, wrong = [], 0, []
     for number in range(20 if sample else 500):
@@ -154,7 +154,7 @@ def full(table, sample):
     table.some(wrong)
     bad = record.cut + record.wrong
     table.row("  requests that failed meanwhile", f"{len(bad)} of {len(record.times)}", "0", not bad)
-    after = proxy.free()
+    after = fresh(proxy, servers(a, b))
     table.row("  bytes free before, after; the last update", f"{before}, {after}; {answer or 'taken'}", "the same, taken", before == after and not answer)
     finish(table, proxy, "full", backends)
 
