@@ -139,6 +139,7 @@ sub without_chance {
     $text =~ s/\d{4}([-\/])\d\d\1\d\d \d\d:\d\d:\d\d/TIME/g;
     $text =~ s/\b\d+#\d+:/PID:/g;
     $text =~ s/"[0-9a-f]{32}"/"ID"/g;
+    $text =~ s/"pid":\K\d+/PID/g;
     $text =~ s/"fail_num":\K[1-9]\d*/SOME/g;    # it rises with every check
     return $text;
 }
