@@ -1,19 +1,26 @@
 # The limits of tries: of the cluster, of a level and of nginx. The tightest holds, the log says
-# which one ended a request, and the client gets the last server's own answer.
+# which one ended a request, and the client gets the last server's own answer, but for one case.
 
 use strict;
 use warnings;
 
 use lib 't/lib';
 use Test::Nginx::Socket 'no_plan';
+use Time::HiRes ();
 use Backends;
 
-# S accepts connections and never answers.
+# S accepts connections and never answers. T answers 503, but only after 300 ms.
 add_block_preprocessor(sub {
     my $block = shift;
     $block->set_value(http_config => backends('A' .. 'E') . $block->http_config);
 });
 silent_port('S');
+serve(T => sub {
+    my $connection = shift;
+    read_head($connection) // return;
+    Time::HiRes::sleep(0.3);
+    print $connection "HTTP/1.0 503 Slow\r\nContent-Length: 10\r\n\r\n503 from T";
+});
 
 # What came of a request: "AB 503 from B", who was tried and what the client got (of a page of
 # nginx's own the status), and behind it what the log says of limits.
@@ -254,6 +261,13 @@ The time of a level begins with the first try in it.
             server 127.0.0.1:$TEST_NGINX_BACKEND_S max_fails=0;
         }
     }
+    upstream late {
+        checkups_cluster;
+        checkups_level dc1 tries_timeout=100ms {
+            server 127.0.0.1:$TEST_NGINX_BACKEND_T max_fails=0 weight=1000;
+            server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=0;
+        }
+    }
 --- config
     proxy_read_timeout 200ms;
     proxy_next_upstream error timeout http_503;
@@ -261,6 +275,7 @@ The time of a level begins with the first try in it.
     location /later { proxy_pass http://next_level; proxy_read_timeout 600ms; }
     location /patient { proxy_pass http://patient; }
     location /alone { proxy_pass http://alone; }
+    location /late { proxy_pass http://late; proxy_read_timeout 5s; }
 --- init
 ::is(::ended('/'), 'SD D', 'the next level has an answer');
 ::is(::ended('/later', do => 'D=503'), 'SDE E', 'the time of the next level has just begun');
@@ -272,6 +287,7 @@ my $over = 'level "dc1" tries_timeout=100ms';
 ::is(::ended('/patient'), 'SA A', 'there is time left');
 ::is(::ended('/patient', do => 'A=503'), 'SA 503 from A', 'there is time left, but no server');
 ::is(::ended('/alone'), 'S 504', 'the time is over, but there is no other server anyway');
+::is(::ended('/late'), "T 503; no further try after 1: $over", "nginx's own page in place of the server's body");
 --- request
 GET /?order=1
 --- error_code: 504

@@ -168,7 +168,7 @@ my @clusters = qw(plain heavy least other);
 my @workers = ::workers_of(4, ::port_of(9), '/worker');
 ::well('A');
 my %start = (::when_states('A=ok B=ok', @clusters), ::when_states('A=ok B=ok C=ok', 'random'));
-my %made = ::requests(::now() + 2.1, \@workers, @clusters, 'random');
+my %made = ::requests(::now() + 2.1, \@workers, @clusters, ('random') x 12);     # chance wants many
 ::rises($_, $made{$_}, $start{$_}, 2) for 'plain', 'least';
 ::rises('heavy', $made{heavy}, $start{heavy}, 2, sub { 3 * $_[0] / (1 + 3 * $_[0]) });
 ::rises('random', $made{random}, $start{random}, 2, sub { $_[0] / (2 + $_[0]) });
