@@ -166,7 +166,9 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
     // SAFETY: the configuration is being read, and nobody else uses ours meanwhile.
     let Some(main) = Module::main_conf_mut(unsafe { &*cf.as_ptr() }) else { return Err(()) };
     let built = read(upstream, own, directive, lines);
-    let (settings, addresses) = built.map_err(|message| cf.refuse_at(position, message))?;
+    let (settings, addresses) = built.map_err(|message| {
+        cf.refuse_at(position, format_args!("\"checkups_cluster\" directive: {message}"));
+    })?;
     if let Some((text, _, position)) = &own.order {
         check_order(text, &settings.levels).map_err(|message| cf.refuse_at(position, message))?;
     }
@@ -185,7 +187,7 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
     }
     if let Some(other) = main.clusters.cluster(&settings.name) {
         let message = format!(
-            "duplicate cluster name \"{}\", it is that of the upstream in {} as well",
+            "\"checkups_cluster\" directive: duplicate cluster name \"{}\", it is that of the upstream in {} as well",
             settings.name, other.position
         );
         cf.refuse_at(position, message);

@@ -80,13 +80,8 @@ pub struct Observation {
     pub kept: Option<Kept>,
     /// Servers left alone for failed requests are used again, as no other works.
     pub reinstated: bool,
-}
-
-impl Observation {
     /// Whether other servers may be used than before.
-    pub fn changes_use(&self) -> bool {
-        self.server.is_some() || self.kept.is_some()
-    }
+    pub changes_use: bool,
 }
 
 /// What is known of a server by the requests to it.
@@ -242,8 +237,10 @@ impl Cluster {
         let state_before = State::of(server.health(), server.is_kept());
 
         let mut record = server.record();
-        let changed = record.observe(failure.is_none(), thresholds).is_some();
+        let turned = record.observe(failure.is_none(), thresholds).is_some();
         let same = guard.servers_at(server);
+        // A line that was added has no verdict yet.
+        let changed = turned || same.iter().any(|server| server.health() != record.health);
         for server in &same {
             server.set_record(record);
             if failure.is_none() {
@@ -273,6 +270,7 @@ impl Cluster {
         Observation {
             server: (state != state_before).then_some((state_before, state)),
             kept: (kept != kept_before).then_some(kept),
+            changes_use: changed || kept != kept_before,
             reinstated: changed && !guard.works(now) && guard.reinstate(now),
         }
     }
@@ -318,8 +316,11 @@ impl Cluster {
         fault::point("publish");
         self.current.store(rotation, Ordering::Release);
         guard.judge();
-        let returning = |peer: &Peer| peer.slow_start > 0 && peer.server.returned_at() != 0;
-        if was_unusual || generation.peers().iter().any(returning) {
+        // The scan knows the time, and hands back at once where all that is over.
+        let may_be_unusual = |peer: &Peer| {
+            peer.server.was_ejected() || peer.server.returned_at() != 0 || peer.is_full()
+        };
+        if was_unusual || generation.peers().iter().any(may_be_unusual) {
             guard.disturb();
         }
     }
@@ -478,7 +479,8 @@ impl Guard<'_> {
             return works(generation.peers());
         }
         let levels = generation.levels().iter().map(|level| &generation.peers()[level.range()]);
-        let mut with = levels.filter(|peers| peers.iter().any(|peer| ptr::eq(peer.server, server)));
+        let has = |peer: &Peer| peer.is_in_use() && ptr::eq(peer.server, server);
+        let mut with = levels.filter(|peers| peers.iter().any(has));
         with.all(works)
     }
 

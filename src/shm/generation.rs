@@ -312,6 +312,10 @@ impl Generation {
                                 Self::discard(slab, generation.as_ptr());
                                 return Err(Full);
                             };
+                            // A further line of an address has the verdict of the checks at once.
+                            if let Some(first) = known.get(&(server.address(), 0)) {
+                                server.set_verdict_of(first);
+                            }
                             known.insert((server.address(), *nth), server);
                             server
                         }

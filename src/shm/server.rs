@@ -194,6 +194,11 @@ impl Server {
         self.ejected_until.load(Ordering::Relaxed) > now
     }
 
+    /// Whether failed requests have ever put it out of use, and nothing has lifted that.
+    pub(super) fn was_ejected(&self) -> bool {
+        self.ejected_until.load(Ordering::Relaxed) != 0
+    }
+
     pub(super) fn eject(&self, until: u64) {
         self.ejected_until.store(until, Ordering::Relaxed);
     }
@@ -316,14 +321,19 @@ impl Server {
         guarded.message_length = length as u8;
     }
 
-    /// Takes over what is known of the same server in another zone.
-    pub(super) fn copy_from(&self, guard: &mut Guard<'_>, other: &Self, theirs: &mut Guard<'_>) {
+    /// Takes over the verdict of the checks on another server of the same address.
+    pub(super) fn set_verdict_of(&self, other: &Self) {
         self.set_record(other.record());
         self.set_changed_at(other.changed_at());
+        self.set_passed_at(other.passed_at());
+    }
+
+    /// Takes over what is known of the same server in another zone.
+    pub(super) fn copy_from(&self, guard: &mut Guard<'_>, other: &Self, theirs: &mut Guard<'_>) {
+        self.set_verdict_of(other);
         self.set_checked(other.is_checked());
         self.eject(other.ejected_until.load(Ordering::Relaxed));
         self.set_returned_at(other.returned_at());
-        self.set_passed_at(other.passed_at());
         self.set_kept(other.is_kept());
         let failures = other.guarded(theirs).failures;
         self.failing.store(!failures.is_empty(), Ordering::Relaxed);

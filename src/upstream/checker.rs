@@ -339,7 +339,7 @@ impl Loop {
         let thresholds = Thresholds { fails: target.check.fails, passes: target.check.passes };
         let (now, seconds) = (process::now(), process::seconds());
         let observation = target.cluster.observe(target.server, failure, thresholds, now, seconds);
-        if observation.changes_use() {
+        if observation.changes_use {
             self.refresh(target.cluster);
         }
         self.root.set_checked_at(seconds);

@@ -1,5 +1,6 @@
 //! The zone as its users see it, on the heap.
 
+mod random;
 mod select;
 mod verdict;
 
@@ -242,7 +243,7 @@ impl Zone {
             .unwrap()
             .server;
         let observation = cluster.observe(server, failure, ONCE, now, 5);
-        if observation.changes_use() {
+        if observation.changes_use {
             self.root.refresh(&self.heap, cluster).unwrap();
         }
         observation
