@@ -457,7 +457,7 @@ upstream a!b {
     checkups_cluster;
 }
 --- refused
-checkups: invalid cluster name "a!b", it must be 1 to 128 letters, digits and the characters . _ : -; give the cluster another name than the upstream's: "checkups_cluster NAME" in http.conf:3
+checkups: "checkups_cluster" directive: invalid cluster name "a!b", it must be 1 to 128 letters, digits and the characters . _ : -; give the cluster another name than the upstream's: "checkups_cluster NAME" in http.conf:3
 
 
 
@@ -485,7 +485,7 @@ upstream b {
     checkups_cluster a;
 }
 --- refused
-checkups: duplicate cluster name "a", it is that of the upstream in http.conf:2 as well in http.conf:7
+checkups: "checkups_cluster" directive: duplicate cluster name "a", it is that of the upstream in http.conf:2 as well in http.conf:7
 
 
 
@@ -495,7 +495,7 @@ upstream a { checkups_cluster x tries=1; server 127.0.0.1:1; }
 
 upstream b { checkups_cluster x tries=2; server 127.0.0.1:1; }
 --- refused
-checkups: duplicate cluster name "x", it is that of the upstream in http.conf:1 as well in http.conf:3
+checkups: "checkups_cluster" directive: duplicate cluster name "x", it is that of the upstream in http.conf:1 as well in http.conf:3
 
 
 
@@ -1517,7 +1517,7 @@ invalid parameter "weight=0" in up.conf:2
 checkups_cluster;
 server 127.0.0.1:1 weight=4294967296;
 --- refused
-checkups: server "127.0.0.1:1": weight=4294967296 is too large in up.conf:1
+checkups: "checkups_cluster" directive: server "127.0.0.1:1": weight=4294967296 is too large in up.conf:1
 
 
 
@@ -1526,7 +1526,7 @@ checkups: server "127.0.0.1:1": weight=4294967296 is too large in up.conf:1
 checkups_cluster;
 server 127.0.0.1:1 max_conns=4294967296;
 --- refused
-checkups: server "127.0.0.1:1": max_conns=4294967296 is too large in up.conf:1
+checkups: "checkups_cluster" directive: server "127.0.0.1:1": max_conns=4294967296 is too large in up.conf:1
 
 
 
@@ -1535,7 +1535,7 @@ checkups: server "127.0.0.1:1": max_conns=4294967296 is too large in up.conf:1
 checkups_cluster;
 server 127.0.0.1:1 max_fails=4294967296;
 --- refused
-checkups: server "127.0.0.1:1": max_fails=4294967296 is too large in up.conf:1
+checkups: "checkups_cluster" directive: server "127.0.0.1:1": max_fails=4294967296 is too large in up.conf:1
 
 
 
@@ -1863,7 +1863,7 @@ invalid port in upstream "127.0.0.1:99999" in up.conf:2
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1 weight=4294967296; }
 --- refused
-checkups: server "127.0.0.1:1": weight=4294967296 is too large in up.conf:1
+checkups: "checkups_cluster" directive: server "127.0.0.1:1": weight=4294967296 is too large in up.conf:1
 
 
 

@@ -21,14 +21,17 @@ enum Event {
     Pass(u64),
 }
 
-/// What a cluster is made of: a server is a letter, its weight, its limit of connections, whether it
-/// is down, and whether it is drained.
+/// The number of a name, the weight, the limit of connections, and whether the server is down, and
+/// drained.
+type Line = (u8, u32, u32, bool, bool);
+
+/// What a cluster is made of.
 #[derive(Clone, Debug)]
 struct Shape {
     method: u8,
     protected: u8,
     is_ordered: bool,
-    levels: Vec<Vec<(u8, u32, u32, bool, bool)>>,
+    levels: Vec<Vec<Line>>,
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
@@ -59,7 +62,7 @@ const NAMES: [&str; 6] = ["A", "B", "C", "D", "E", "F"];
 
 impl Shape {
     fn plan(&self) -> Plan<'static> {
-        let peer = |&(server, weight, max_conns, down, drain): &(u8, u32, u32, bool, bool)| {
+        let peer = |&(server, weight, max_conns, down, drain): &Line| {
             let name = NAMES[usize::from(server)];
             let slow_start = if server % 2 == 0 { 500 } else { 0 };
             let checked = server < 4 && !down;
