@@ -405,26 +405,33 @@ fn settings(
         u32::try_from(value).map_err(|_| format!("server \"{name}\": {what}={value} is too large"))
     };
     let more = more.map(|more| &more.server);
+    let (down, drain) = down_and_drain(server);
     Ok(Server {
         weight: number("weight", server.weight)?,
         max_fails: number("max_fails", server.max_fails)?,
         max_conns: number("max_conns", server.max_conns)?,
         fail_timeout: Time::seconds(server.fail_timeout.unsigned_abs()),
         slow_start: more.and_then(|more| more.slow_start).unwrap_or(Time::seconds(0)),
-        down: server.down & !DRAINING != 0,
-        drain: server.down & DRAINING != 0 || more.is_some_and(|more| more.drain),
+        down,
+        drain: drain || more.is_some_and(|more| more.drain),
         written: String::from_utf8_lossy(written).into_owned(),
         sticky: sticky(server, &name),
         server: name,
     })
 }
 
-/// What nginx makes of the parameter `drain` of `server`, where it has it.
+/// Whether the line of a server has `down`, and whether it has `drain`, which nginx keeps in the same
+/// place.
 #[cfg(ngx_upstream_sid)]
-const DRAINING: usize = 8;
+fn down_and_drain(server: &ngx_http_upstream_server_t) -> (bool, bool) {
+    const DRAINING: usize = 8;
+    (server.down & !DRAINING != 0, server.down & DRAINING != 0)
+}
 
 #[cfg(not(ngx_upstream_sid))]
-const DRAINING: usize = 0;
+fn down_and_drain(server: &ngx_http_upstream_server_t) -> (bool, bool) {
+    (server.down != 0, false)
+}
 
 /// By what clients that stick to a server name it: as ngx_http_upstream_init_round_robin_sid().
 #[cfg(ngx_upstream_sid)]
