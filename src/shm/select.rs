@@ -221,13 +221,13 @@ impl<'v, R: Request> Selection<'_, 'v, R> {
             return None;
         }
         let index = self.turn(turns)?;
+        let at = At { number, level: self.generation().levels().get(number)?, turns };
         let others = if turns.servers() > 1 && !turns.is_limited() {
             Others(Others::HERE | Others::BEYOND)
         } else {
-            self.others(number, turns)
+            self.look_for_others(&at, index, None, number, self.request.now())
         };
-        let level = self.generation().levels().get(number)?;
-        Some(self.picked(At { number, level, turns }, index, others))
+        Some(self.picked(at, index, others))
     }
 
     #[inline(always)]
@@ -242,17 +242,6 @@ impl<'v, R: Request> Selection<'_, 'v, R> {
             others,
         };
         Picked { selected, level: at.level, peer }
-    }
-
-    /// Which others there are while nothing is unusual.
-    #[cold]
-    fn others(&self, number: usize, turns: &LevelRotation) -> Others {
-        let level = &self.generation().levels()[number];
-        let beyond = turns.servers() > 1;
-        let here = beyond && level.tries != 1;
-        let now = self.request.now();
-        let later = self.in_order(None, number + 1, now).any(|(_, at)| self.has_any(&at, now));
-        Others::new(here, later, beyond)
     }
 
     /// Takes the next turn of a level that is not disturbed.
@@ -307,12 +296,11 @@ impl<'v, R: Request> Selection<'_, 'v, R> {
         order: Option<&'a Levels>,
         first: usize,
         now: u64,
-    ) -> impl Iterator<Item = (usize, At<'v>)> + 'a {
+    ) -> impl Iterator<Item = At<'v>> + 'a {
         let count = order.map_or(self.generation().levels().len(), Levels::len);
         (first..count).filter_map(move |place| {
             let number = order.map_or(place, |order| usize::from(order[place]));
-            let at = self.at(number)?;
-            self.is_allowed(&at, 0, now).then_some((place, at))
+            self.at(number).filter(|at| self.is_allowed(at, 0, now))
         })
     }
 
@@ -343,7 +331,7 @@ impl<'v, R: Request> Selection<'_, 'v, R> {
         let beyond = self.has_other(at, picked, now);
         let here = beyond && self.is_allowed(at, 1, now);
         let later = (!here || at.level.tries_timeout != 0)
-            && self.in_order(order, place + 1, now).any(|(_, at)| self.has_any(&at, now));
+            && self.in_order(order, place + 1, now).any(|at| self.has_any(&at, now));
         Others::new(here, later, beyond)
     }
 
