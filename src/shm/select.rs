@@ -476,20 +476,20 @@ impl<'v, R: Request> Selection<'_, 'v, R> {
         }
         let peers = self.generation().peers();
         let mut first: Option<(usize, Load)> = None;
-        // Those that their slow starts leave out this time.
-        let mut left_out: SmallVec<[usize; 4]> = SmallVec::new();
+        let mut lot: Option<u64> = None;
         for _ in 0..DRAWS {
             let index = self.draw(at)?;
             let peer = &peers[index];
             let is_first = |(first, _): &(usize, Load)| ptr::eq(peers[*first].server, peer.server);
-            let is_again = first.as_ref().is_some_and(is_first) || left_out.contains(&index);
-            if is_again || !self.is_eligible(at, peer, now) {
+            if first.as_ref().is_some_and(is_first) || !self.is_eligible(at, peer, now) {
                 continue;
             }
             let share = peer.share(now);
-            if share < slow_start::WHOLE && self.is_left_out(share) {
-                left_out.push(index);
-                continue;
+            if share < slow_start::WHOLE {
+                let lot = *lot.get_or_insert_with(|| self.request.random());
+                if is_left_out(lot, index, share) {
+                    continue;
+                }
             }
             let load = Load::of(peer, share);
             let Some((other, other_load)) = &first else {
@@ -502,12 +502,6 @@ impl<'v, R: Request> Selection<'_, 'v, R> {
             return self.begin(index).then_some(index);
         }
         None
-    }
-
-    /// Whether a slow start makes that a peer with this share is not drawn this time.
-    #[cold]
-    fn is_left_out(&self, share: u32) -> bool {
-        self.request.random() % u64::from(slow_start::WHOLE) >= u64::from(share)
     }
 
     /// A peer of the level, drawn by weight.
@@ -531,6 +525,15 @@ impl<'v, R: Request> Selection<'_, 'v, R> {
     fn locked(&self, now: u64) -> Locked<'_, 'v, R> {
         Locked { guard: self.cluster.lock(), selection: self, now }
     }
+}
+
+/// Whether a slow start leaves a peer with this share out of a request, whose `lot` is a random number:
+/// for one request the answer stays the same, however often the peer is drawn.
+#[cold]
+fn is_left_out(lot: u64, index: usize, share: u32) -> bool {
+    // Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, 6.4).
+    let mixed = (lot ^ index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    mixed % u64::from(slow_start::WHOLE) >= u64::from(share)
 }
 
 /// The connections of a server for its weight.
