@@ -12,9 +12,7 @@ use lib "$FindBin::Bin/lib";
 use JSON::PP ();
 use NginxRunner;
 use PlayedServers;
-use POSIX ();
 use Test::More;
-use Time::HiRes qw(sleep);
 
 my $check = 'checkups_check http interval=20ms timeout=30s;';
 my $get = 'location /get { proxy_pass http://up; }';
@@ -220,26 +218,7 @@ subtest 'no request fails while servers are drained and used again' => sub {
         '', 'checkups_server @b drain;', 'checkups_server @a drain; checkups_server @b drain;', 'checkups_server @a drain;';
     my @answering = (qr/\A[ab]\z/, qr/\Aa\z/, qr/\Ac\z/, qr/\Ab\z/);
     my $nginx = start('server @a; server @b; server @c backup;');
-    my ($root, $test) = ($nginx->root, $$);
-    my @clients = map {
-        pipe my $read, my $write or die "pipe: $!";
-        defined(my $pid = fork) or die "fork: $!";
-        if (!$pid) {
-            close $read;
-            my ($made, @failed) = (0);
-            while (!-e "$root/enough" && getppid == $test && $made < 100_000) {
-                my $answer = $nginx->get('/get');
-                $made++;
-                push @failed, $answer->{error} // $answer->{code} if $answer->{code} != 200 || $answer->{body} !~ /\A[abc]\n\z/;
-                sleep 0.001;
-            }
-            print $write JSON::PP::encode_json([$made, \@failed]);
-            close $write;
-            POSIX::_exit(0);
-        }
-        close $write;
-        [$pid, $read];
-    } 1 .. 2;
+    my $clients = $nginx->clients(2, '/get', qr/\A[abc]\n\z/);
     my @wrong;
     for my $number (1 .. 8) {
         $nginx->reload(http => $configs[$number % 4]) or push @wrong, "reload $number";
@@ -247,11 +226,8 @@ subtest 'no request fails while servers are drained and used again' => sub {
         push @wrong, "$number: @bodies" if grep { $_ !~ $answering[$number % 4] } @bodies;
     }
     is_deeply(\@wrong, [], 'each of eight reloads has its effect at once');
-    open my $enough, '>', "$root/enough" or die "enough: $!";
-    for my $client (@clients) {
-        my ($pid, $read) = @$client;
-        my ($made, $failed) = @{ JSON::PP::decode_json(do { local $/ = undef; readline $read }) };
-        waitpid $pid, 0;
+    for my $client ($clients->()) {
+        my ($made, $failed) = @$client;
         cmp_ok($made, '>', 100, "there were requests: $made");
         is_deeply($failed, [], 'none of them failed');
     }

@@ -12,7 +12,6 @@ use lib "$FindBin::Bin/lib";
 use IO::Socket::INET;
 use NginxBackend;
 use NginxRunner;
-use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep);
 
@@ -516,33 +515,11 @@ subtest 'no request fails' => sub {
         'server @a; server @b; server @c;', 'server @a weight=5; server @c;', 'server @b; server @c backup;',
         'server @c down; server @b; server @a;';
     my $nginx = NginxRunner->new(workers => 2, http => $configs[0], server => $get)->start;
-    my ($root, $test) = ($nginx->root, $$);
-    my @clients = map {
-        pipe my $read, my $write or die "pipe: $!";
-        defined(my $pid = fork) or die "fork: $!";
-        if (!$pid) {
-            close $read;
-            my ($made, @failed) = (0);
-            while (!-e "$root/enough" && getppid == $test && $made < 100_000) {
-                my $answer = $nginx->get('/get');
-                $made++;
-                push @failed, $answer->{error} // $answer->{code} if $answer->{code} != 200 || $answer->{body} !~ /\A[abc]\n\z/;
-                sleep 0.001;
-            }
-            print $write JSON::PP::encode_json([$made, \@failed]);
-            close $write;
-            POSIX::_exit(0);
-        }
-        close $write;
-        [$pid, $read];
-    } 1 .. 2;
+    my $clients = $nginx->clients(2, '/get', qr/\A[abc]\n\z/);
     my $done = grep { $nginx->reload(http => $configs[$_ % 4]) } 1 .. 10;
     is($done, 10, 'ten reloads are done');
-    open my $enough, '>', "$root/enough" or die "enough: $!";
-    for my $client (@clients) {
-        my ($pid, $read) = @$client;
-        my ($made, $failed) = @{ JSON::PP::decode_json(do { local $/ = undef; readline $read }) };
-        waitpid $pid, 0;
+    for my $client ($clients->()) {
+        my ($made, $failed) = @$client;
         cmp_ok($made, '>', 100, "there were requests: $made");
         is_deeply($failed, [], 'none of them failed');
     }

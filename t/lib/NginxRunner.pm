@@ -321,6 +321,42 @@ sub bodies {
     } 1 .. $count;
 }
 
+# So many clients, each of which sends one request after another, on connections of their own, in the
+# background. Returns what ends them, and says of each how many requests it made, and what was wrong
+# with those that failed: not 200, or without a body like this.
+sub clients {
+    my ($self, $count, $path, $body) = @_;
+    my ($root, $test) = ($self->root, $$);
+    my @clients = map {
+        pipe my $read, my $write or die "pipe: $!";
+        defined(my $pid = fork) or die "fork: $!";
+        if (!$pid) {
+            close $read;
+            my ($made, @failed) = (0);
+            while (!-e "$root/enough" && getppid == $test && $made < 100_000) {
+                my $answer = $self->get($path);
+                $made++;
+                push @failed, $answer->{error} // $answer->{code} if $answer->{code} != 200 || $answer->{body} !~ $body;
+                sleep 0.001;
+            }
+            print $write JSON::PP::encode_json([$made, \@failed]);
+            close $write;
+            POSIX::_exit(0);
+        }
+        close $write;
+        [$pid, $read];
+    } 1 .. $count;
+    return sub {
+        open my $enough, '>', "$root/enough" or die "enough: $!";
+        return map {
+            my ($pid, $read) = @$_;
+            my $said = JSON::PP::decode_json(do { local $/ = undef; readline $read });
+            waitpid $pid, 0;
+            $said;
+        } @clients;
+    };
+}
+
 sub status {
     my ($self, %as) = @_;
     my $answer = $self->get('/api/status', %as);
