@@ -367,7 +367,7 @@ fn read(
         levels.push(level);
         addresses.push(level_addresses);
     }
-    let check = own.check.as_ref().and_then(|(check, _)| check.as_ref());
+    let check = own.check.as_ref().and_then(Option::as_ref);
     let cluster = Cluster {
         name,
         balance,
@@ -466,7 +466,7 @@ fn upstreams(cf: &mut Conf) -> &'static [*mut ngx_http_upstream_srv_conf_t] {
 /// Where something does not fit; it was logged.
 pub(super) fn complete(cf: &mut Conf) -> Result<(), ()> {
     for upstream in upstreams(cf) {
-        // SAFETY: likewise.
+        // SAFETY: nginx has read all blocks, and they live as long as the cycle.
         let Some(own) = Module::server_conf(unsafe { &**upstream }) else { continue };
         check_block(cf, own)?;
     }
@@ -480,30 +480,21 @@ pub(super) fn complete(cf: &mut Conf) -> Result<(), ()> {
 }
 
 fn check_block(cf: &mut Conf, own: &UpstreamConf) -> Result<(), ()> {
-    let refuse = |cf: &mut Conf, position: &Position, message: &str| {
-        cf.refuse_at(position, message);
-        Err(())
-    };
-    match (&own.cluster, &own.check, &own.needs_cluster) {
-        (Some((_, position)), ..) if own.index.get().is_none() => refuse(
-            cf,
+    let (position, message) = match (&own.cluster, &own.needs_cluster) {
+        (Some((_, position)), _) if own.index.get().is_none() => (
             position,
             "\"checkups_cluster\" directive: a balancing method behind it replaces it, remove that \
-             method (ip_hash, least_conn, hash, random)",
+             method (ip_hash, least_conn, hash, random)"
+                .to_owned(),
         ),
-        (None, Some((_, position)), _) => refuse(
-            cf,
+        (None, Some((name, position))) => (
             position,
-            "\"checkups_check\" directive: it must stand together with \"checkups_cluster\"",
+            format!("\"{name}\" directive: it must stand together with \"checkups_cluster\""),
         ),
-        (None, None, Some((name, position))) => {
-            let message = format!(
-                "\"{name}\" directive: it must stand together with \"checkups_cluster\""
-            );
-            refuse(cf, position, &message)
-        }
-        _ => Ok(()),
-    }
+        _ => return Ok(()),
+    };
+    cf.refuse_at(position, message);
+    Err(())
 }
 
 /// What a request wants of a cluster, by the number of that.

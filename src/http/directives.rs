@@ -236,7 +236,8 @@ unsafe extern "C" fn cmd_set_check(
         // SAFETY: the name lives as long as the cycle.
         let host = unsafe { conf::bytes(upstream(cf)?.host) };
         let check = directive::check(&cf.words()[1..], &String::from_utf8_lossy(host))?;
-        own.check = Some((check, cf.position()));
+        needs_cluster(cf, own);
+        own.check = Some(check);
         Ok(())
     };
     // SAFETY: as of nginx.

@@ -41,7 +41,7 @@ pub(super) struct UpstreamConf {
     /// `checkups_cluster`.
     pub cluster: Option<(ClusterDirective, Position)>,
     /// `checkups_check`.
-    pub check: Option<(Option<Check>, Position)>,
+    pub check: Option<Option<Check>>,
     /// `checkups_balance`, and the strings that make the key of a hash.
     pub balance: Option<(Balance, Vec<Expression>, Position)>,
     /// `checkups_order`.
