@@ -8,7 +8,8 @@ use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion};
 use ngx_checkups::logic::balance::round_robin::{pick, Turn};
 use ngx_checkups::logic::balance::slow_start::WHOLE;
 use ngx_checkups::logic::passive::Failures;
-use ngx_checkups::logic::probe::{Probe, Step, Verdict};
+use ngx_checkups::logic::probe::http::HttpProbe;
+use ngx_checkups::logic::probe::{Step, Verdict};
 use ngx_checkups::logic::settings;
 
 fn round_robin(criterion: &mut Criterion) {
@@ -34,7 +35,7 @@ fn passive(criterion: &mut Criterion) {
 }
 
 fn http_probe(criterion: &mut Criterion) {
-    let settings = settings::Probe::Http(settings::HttpProbe {
+    let settings = settings::HttpProbe {
         method: "GET".to_owned(),
         uri: "/".to_owned(),
         host: "api".to_owned(),
@@ -43,7 +44,7 @@ fn http_probe(criterion: &mut Criterion) {
                      Content-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
     criterion.bench_function("http probe", |bencher| {
         bencher.iter(|| {
-            let mut probe = Probe::new(black_box(&settings));
+            let mut probe = HttpProbe::new(black_box(&settings));
             assert_eq!(probe.feed(black_box(response)), Step::Done(Verdict::Pass));
         });
     });

@@ -9,6 +9,7 @@ pub mod directive;
 pub mod health;
 pub mod order;
 pub mod passive;
+pub mod password;
 pub mod probe;
 pub mod schedule;
 pub mod settings;

@@ -4,11 +4,13 @@
 //! of the code works by.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
 use super::balance::Method;
+use super::password::Password;
 
 /// The longest name of a cluster or level, in bytes.
 pub const MAX_NAME: usize = 128;
@@ -244,6 +246,9 @@ pub struct Check {
     pub probe: Probe,
     /// From the start of one check of a server to the start of the next.
     pub interval: Time,
+    /// The same while the server is failed; `None`: as ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down_interval: Option<Time>,
     /// Up to this is added to the interval, at random.
     pub jitter: Time,
     /// For the whole check, from the connect on.
@@ -252,8 +257,55 @@ pub struct Check {
     pub fails: u32,
     /// Passed checks in a row until a failed server counts as up.
     pub passes: u32,
+    /// Whether a server gets no requests before it has passed.
+    #[serde(skip_serializing_if = "Mandatory::is_off")]
+    pub mandatory: Mandatory,
     /// The port that is checked, where it is not the server's own.
     pub port: Option<u16>,
+    /// The address that is connected from; `None`: as the system chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind: Option<IpAddr>,
+    /// Whether the header of the PROXY protocol is sent first.
+    #[serde(skip_serializing_if = "is_false")]
+    pub proxy_protocol: bool,
+    /// `None`: without TLS.
+    #[serde(flatten)]
+    pub tls: Option<Tls>,
+    /// What is used where all servers fail; where nginx balances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protected: Option<Protected>,
+}
+
+impl Check {
+    /// Whether TLS comes before anything else: MySQL and PostgreSQL begin in clear.
+    pub fn begins_with_tls(&self) -> bool {
+        let is_on = self.tls.as_ref().is_some_and(|tls| tls.ssl == Ssl::On);
+        is_on && !matches!(self.probe, Probe::Mysql(_) | Probe::Postgres(_))
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// Whether a server gets no requests before it has passed its first check.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mandatory {
+    /// A new server is used at once.
+    #[default]
+    Off,
+    /// A new server is used when it has passed.
+    On,
+    /// The same, as the operator wrote `persistent` behind it.
+    Persistent,
+}
+
+impl Mandatory {
+    /// Whether a new server is used at once.
+    pub fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
 }
 
 /// The protocol of a check and what is asked.
@@ -264,6 +316,14 @@ pub enum Probe {
     Tcp,
     /// A request is answered with a status of 200 to 399.
     Http(HttpProbe),
+    /// The health service of gRPC says that it serves.
+    Grpc(GrpcProbe),
+    /// A Redis server answers PING.
+    Redis(RedisProbe),
+    /// A MySQL server greets, and lets the user in.
+    Mysql(MysqlProbe),
+    /// A PostgreSQL server answers, and lets the user in.
+    Postgres(PostgresProbe),
 }
 
 /// What an HTTP check asks for.
@@ -275,6 +335,88 @@ pub struct HttpProbe {
     pub uri: String,
     /// The value of the Host header.
     pub host: String,
+}
+
+/// What a gRPC check asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GrpcProbe {
+    /// The name of the service; empty: the server as a whole.
+    pub service: String,
+    /// The authority of the request.
+    pub host: String,
+}
+
+/// What a Redis check asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RedisProbe {
+    /// The user of the ACL; `None`: the default one.
+    pub user: Option<String>,
+    /// `None`, and no user: without authentication.
+    #[serde(skip)]
+    pub password: Option<Password>,
+}
+
+/// What a MySQL check asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MysqlProbe {
+    /// Who logs in; `None`: the greeting of the server is enough.
+    pub user: Option<String>,
+    /// `None`: an empty one.
+    #[serde(skip)]
+    pub password: Option<Password>,
+    /// The database to log in to; `None`: none.
+    pub database: Option<String>,
+}
+
+/// What a PostgreSQL check asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PostgresProbe {
+    /// Who logs in; `None`: the answer to the request for TLS is enough.
+    pub user: Option<String>,
+    /// `None`: the server may not ask for one.
+    #[serde(skip)]
+    pub password: Option<Password>,
+    /// The database to log in to; `None`: the one that has the name of the user.
+    pub database: Option<String>,
+}
+
+/// TLS of a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tls {
+    /// Whether it is used.
+    pub ssl: Ssl,
+    /// Whether the certificate of the server has to be right.
+    #[serde(rename = "ssl_verify")]
+    pub verify: bool,
+    /// The name that the server is asked for, and that its certificate has to have.
+    #[serde(rename = "ssl_name")]
+    pub name: String,
+    /// The file with the certificates that are trusted.
+    #[serde(rename = "ssl_trusted_certificate", skip_serializing_if = "Option::is_none")]
+    pub trusted_certificate: Option<String>,
+    /// The file with the certificate of the client.
+    #[serde(rename = "ssl_certificate", skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The file with its key.
+    #[serde(rename = "ssl_certificate_key", skip_serializing_if = "Option::is_none")]
+    pub certificate_key: Option<String>,
+    /// The versions of the protocol, in the words of nginx; empty: those of nginx's default.
+    #[serde(rename = "ssl_protocols", skip_serializing_if = "Vec::is_empty")]
+    pub protocols: Vec<String>,
+}
+
+/// Whether a check uses TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ssl {
+    /// Where the protocol has both on one port: if the server offers it and there is a user to
+    /// authenticate.
+    #[default]
+    Auto,
+    /// Always: a server without it fails.
+    On,
+    /// Never.
+    Off,
 }
 
 /// Whether a level may have this name: that of a cluster, but not a number, which stands for the

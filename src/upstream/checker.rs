@@ -334,7 +334,7 @@ impl Loop {
         }
         let failure = match verdict {
             Verdict::Pass => None,
-            Verdict::Fail(reason) => Some(reason.as_ref()),
+            Verdict::Unstable(reason) | Verdict::Fail(reason) => Some(reason.as_ref()),
         };
         let thresholds = Thresholds { fails: target.check.fails, passes: target.check.passes };
         let (now, seconds) = (process::now(), process::seconds());
@@ -370,13 +370,19 @@ impl Target {
 
     async fn exchange(&self) -> Result<Verdict, ConnectionError> {
         let mut connection = Connection::connect(&self.address, self.server.name()).await?;
-        let mut probe = Probe::new(&self.check.probe);
-        connection.send(probe.request()).await?;
-        let mut step = probe.sent();
+        let Some(mut probe) = Probe::new(self.check) else {
+            return Err(ConnectionError::Local("no such check"));
+        };
+        let mut step = probe.connected();
         loop {
-            match step {
-                Step::Done(verdict) => return Ok(verdict),
-                Step::Receive => step = connection.receive(|bytes| probe.feed(bytes)).await?,
+            step = match step {
+                Step::Send(bytes) => {
+                    connection.send(&bytes).await?;
+                    Step::Receive
+                }
+                Step::Receive => connection.receive(|bytes| probe.feed(bytes)).await?,
+                Step::StartTls(_) => return Err(ConnectionError::Local("no TLS")),
+                Step::Done(verdict) | Step::Farewell(_, verdict) => return Ok(verdict),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `checkups_check`.
 
 use super::{DirectiveError, Result, Word, MIN_INTERVAL};
-use crate::logic::settings::{Check, HttpProbe, Probe, Time};
+use crate::logic::settings::{Check, HttpProbe, Mandatory, Probe, Time};
 
 /// Parses the words after `checkups_check`: `TYPE [parameter=value ...]`, or `off`: then `None`.
 ///
@@ -80,6 +80,12 @@ pub fn check(words: &[&[u8]], host: &str) -> Result<Option<Check>> {
         fails: fails.unwrap_or(1),
         passes: passes.unwrap_or(1),
         port,
+        down_interval: None,
+        mandatory: Mandatory::Off,
+        bind: None,
+        proxy_protocol: false,
+        tls: None,
+        protected: None,
     }))
 }
 

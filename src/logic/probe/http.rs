@@ -39,9 +39,9 @@ impl HttpProbe {
         Self { request: request.into_bytes(), head: Vec::new(), interim: 0 }
     }
 
-    /// The request.
-    pub fn request(&self) -> &[u8] {
-        &self.request
+    /// What to do once the connection is there.
+    pub fn connected(&mut self) -> Step {
+        Step::Send(std::mem::take(&mut self.request))
     }
 
     /// See [`super::Probe::feed`].
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_request() {
-        let request = String::from_utf8(probe().request().to_vec()).unwrap();
+        let request = String::from_utf8(std::mem::take(&mut probe().request)).unwrap();
         assert_eq!(
             request,
             concat!(
