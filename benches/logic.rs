@@ -39,7 +39,11 @@ fn http_probe(criterion: &mut Criterion) {
         method: "GET".to_owned(),
         uri: "/".to_owned(),
         host: "api".to_owned(),
-    });
+        headers: Vec::new(),
+        body: None,
+        keepalive_time: None,
+        matching: None,
+    };
     let response = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
                      Content-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
     criterion.bench_function("http probe", |bencher| {

@@ -15,11 +15,11 @@ use ngx::http::{HttpModule, HttpModuleMainConf, HttpModuleServerConf, NgxHttpUps
 
 use super::expression::Expressions;
 use super::module::{LevelConf, LevelServers, MainConf, Module, ServerConf, UpstreamConf};
-use super::{blocks, timeouts};
+use super::{blocks, checks, timeouts};
 use crate::logic::balance::{ring, Method};
 use crate::logic::directive::{self, ClusterDirective, Only};
 use crate::logic::order;
-use crate::logic::settings::{Balance, Cluster, Level, Limits, Server, Time};
+use crate::logic::settings::{Balance, Check, Cluster, Level, Limits, Server, ServerCheck, Time};
 use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
 use crate::shm::cluster::Outcome;
@@ -165,7 +165,11 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
 
     // SAFETY: the configuration is being read, and nobody else uses ours meanwhile.
     let Some(main) = Module::main_conf_mut(unsafe { &*cf.as_ptr() }) else { return Err(()) };
-    let built = read(upstream, own, directive, lines);
+    // SAFETY: nginx has read the block, and its strings live as long as the cycle.
+    let host = String::from_utf8_lossy(unsafe { conf::bytes(upstream.host) });
+    let checks = checks::of_upstream(cf, own, &host)
+        .map_err(|(position, message)| cf.refuse_at(&position, message))?;
+    let built = read(upstream, own, directive, lines, checks);
     let (settings, addresses) = built.map_err(|message| {
         cf.refuse_at(position, format_args!("\"checkups_cluster\" directive: {message}"));
     })?;
@@ -338,6 +342,7 @@ fn read(
     own: &UpstreamConf,
     directive: &ClusterDirective,
     lines: Vec<LevelLines>,
+    checks: Vec<Check>,
 ) -> Result<(Cluster, Addresses), String> {
     // SAFETY: nginx has read the block, and its strings live as long as the cycle.
     let host = unsafe { conf::bytes(upstream.host) };
@@ -367,7 +372,6 @@ fn read(
         levels.push(level);
         addresses.push(level_addresses);
     }
-    let check = own.check.as_ref().and_then(Option::as_ref);
     let cluster = Cluster {
         name,
         balance,
@@ -377,7 +381,7 @@ fn read(
         timeouts: directive.timeouts,
         fail_status: own.fail_status.clone().unwrap_or_default(),
         levels,
-        checks: check.cloned().into_iter().collect(),
+        checks,
     };
     Ok((cluster, addresses))
 }
@@ -414,6 +418,7 @@ fn settings(
         slow_start: more.and_then(|more| more.slow_start).unwrap_or(Time::seconds(0)),
         down,
         drain: drain || more.is_some_and(|more| more.drain),
+        check: more.map_or_else(ServerCheck::default, |more| more.check.clone()),
         written: String::from_utf8_lossy(written).into_owned(),
         sticky: sticky(server, &name),
         server: name,

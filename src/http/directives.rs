@@ -95,7 +95,7 @@ pub(super) static mut NGX_HTTP_CHECKUPS_COMMANDS: [ngx_command_t; 11] = [
     },
     ngx_command_t {
         name: ngx_string!("checkups_check"),
-        type_: (NGX_HTTP_UPS_CONF | NGX_CONF_ANY) as ngx_uint_t,
+        type_: (NGX_HTTP_MAIN_CONF | NGX_HTTP_UPS_CONF | NGX_CONF_ANY) as ngx_uint_t,
         set: Some(cmd_set_check),
         conf: SRV_CONF_OFFSET,
         offset: 0,
@@ -230,15 +230,8 @@ unsafe extern "C" fn cmd_set_check(
     conf: *mut c_void,
 ) -> *mut c_char {
     let body = |cf: &mut Conf, own: &mut UpstreamConf| {
-        if own.check.is_some() {
-            return Err("it is duplicate, an upstream has one check".into());
-        }
-        // SAFETY: the name lives as long as the cycle.
-        let host = unsafe { conf::bytes(upstream(cf)?.host) };
-        let check = directive::check(&cf.words()[1..], &String::from_utf8_lossy(host))?;
-        needs_cluster(cf, own);
-        own.check = Some(check);
-        Ok(())
+        let parsed = directive::check(&cf.words()[1..])?;
+        own.checks.add(cf, parsed)
     };
     // SAFETY: as of nginx.
     unsafe { in_upstream(cf, conf, body) }
@@ -307,7 +300,9 @@ unsafe extern "C" fn cmd_set_server(
         if addresses.iter().any(is_known) {
             return Err(format!("it is duplicate for server \"{}\"", server.address).into());
         }
-        needs_cluster(cf, own);
+        if server.needs_cluster() {
+            needs_cluster(cf, own);
+        }
         own.servers.push(ServerConf { server, addresses, position: cf.position() });
         Ok(())
     };

@@ -4,6 +4,7 @@ mod api;
 mod balancer;
 mod blocks;
 mod body;
+mod checks;
 #[cfg(feature = "development")]
 mod development;
 mod directives;

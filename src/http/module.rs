@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::ffi::{c_char, c_void};
 use std::ptr::{addr_of, addr_of_mut};
+use std::rc::Rc;
 
 use ngx::core::Status;
 use ngx::ffi::{
@@ -14,12 +15,14 @@ use ngx::http::{
     MergeConfigError, NgxHttpCoreModule,
 };
 
+use super::checks::Checks;
 use super::expression::{Expression, Expressions};
 use super::{api, balancer, directives, variables};
 use crate::logic::directive::{
     ApiDirective, ClusterDirective, LevelDirective, Only, ServerDirective,
 };
-use crate::logic::settings::{Balance, Check, Statuses};
+use crate::logic::matching::Match;
+use crate::logic::settings::{Balance, Statuses};
 use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
 use crate::nginx::process;
@@ -33,15 +36,17 @@ pub(super) struct MainConf {
     pub clusters: Configuration,
     /// What their requests depend on, cluster by cluster.
     pub expressions: Vec<Expressions>,
+    /// `checkups_match`.
+    pub matches: Vec<Rc<Match>>,
 }
 
-/// What one `upstream` block says.
+/// What one `upstream` block says. The `http` block has one as well, for what upstreams inherit.
 #[derive(Default)]
 pub(super) struct UpstreamConf {
     /// `checkups_cluster`.
     pub cluster: Option<(ClusterDirective, Position)>,
     /// `checkups_check`.
-    pub check: Option<Option<Check>>,
+    pub checks: Checks,
     /// `checkups_balance`, and the strings that make the key of a hash.
     pub balance: Option<(Balance, Vec<Expression>, Position)>,
     /// `checkups_order`.

@@ -7,6 +7,7 @@ pub mod api;
 pub mod balance;
 pub mod directive;
 pub mod health;
+pub mod matching;
 pub mod order;
 pub mod passive;
 pub mod password;

@@ -34,11 +34,17 @@ impl Schedule {
     }
 
     /// When the next check is due after one that started at `started`, given a `random` number.
+    /// `interval` is another one than at the start, where there is one for servers that are down.
     ///
     /// The time may have passed already, where a check took longer than the interval.
-    pub fn next(&mut self, started: u64, random: u64) -> u64 {
+    pub fn next(&mut self, started: u64, interval: Option<u64>, random: u64) -> u64 {
         let late = if self.jitter == 0 { 0 } else { random % (self.jitter + 1) };
-        self.second.take().unwrap_or(started + self.interval) + late
+        let second = self.second.take();
+        let next = match interval {
+            Some(interval) => started + interval,
+            None => second.unwrap_or(started + self.interval),
+        };
+        next + late
     }
 }
 
@@ -60,10 +66,10 @@ mod tests {
         let mut phases = Vec::new();
         for n in 0..5 {
             let (mut schedule, first) = Schedule::start(0, n, 5, 5000, 0);
-            let second = schedule.next(first, 7);
+            let second = schedule.next(first, None, 7);
             assert!(second > first && second - first <= 5000, "{first} {second}");
             phases.push(second % 5000);
-            assert_eq!(schedule.next(second, 7), second + 5000);
+            assert_eq!(schedule.next(second, None, 7), second + 5000);
         }
         assert_eq!(phases, [0, 1000, 2000, 3000, 4000]);
     }
@@ -72,15 +78,22 @@ mod tests {
     fn short_intervals_are_even_from_the_start() {
         let (mut schedule, first) = Schedule::start(0, 1, 2, 100, 0);
         assert_eq!(first, 50);
-        assert_eq!(schedule.next(first, 9), 150);
-        assert_eq!(schedule.next(170, 9), 270);
+        assert_eq!(schedule.next(first, None, 9), 150);
+        assert_eq!(schedule.next(170, None, 9), 270);
+    }
+
+    #[test]
+    fn another_interval_counts_from_the_start_of_the_check() {
+        let (mut schedule, first) = Schedule::start(0, 1, 2, 5000, 0);
+        assert_eq!(schedule.next(first, Some(300), 7), first + 300);
+        assert_eq!(schedule.next(1000, None, 7), 6000);
     }
 
     #[test]
     fn jitter_stays_in_its_range() {
         let (mut schedule, _) = Schedule::start(0, 0, 1, 100, 20);
-        let late: Vec<u64> = (0..1000).map(|random| schedule.next(0, random) - 100).collect();
+        let late: Vec<u64> = (0..1000).map(|random| schedule.next(0, None, random) - 100).collect();
         assert_eq!((*late.iter().min().unwrap(), *late.iter().max().unwrap()), (0, 20));
-        schedule.next(0, u64::MAX);
+        schedule.next(0, None, u64::MAX);
     }
 }

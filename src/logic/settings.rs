@@ -5,11 +5,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
 use super::balance::Method;
+use super::matching::{Match, Text};
 use super::password::Password;
 
 /// The longest name of a cluster or level, in bytes.
@@ -230,12 +232,39 @@ pub struct Server {
     pub down: bool,
     /// Checked, but gets no new requests.
     pub drain: bool,
+    /// What is different about its checks.
+    #[serde(flatten)]
+    pub check: ServerCheck,
     /// As it is written: a name perhaps, and perhaps without a port. A consistent hash goes by it.
     #[serde(skip)]
     pub written: String,
     /// By what clients that stick to it name it; empty: not at all.
     #[serde(skip)]
     pub sticky: String,
+}
+
+/// What is different about the checks of one server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerCheck {
+    /// Whether it is checked at all.
+    #[serde(rename = "check", skip_serializing_if = "is_true")]
+    pub is_on: bool,
+    /// The port that is checked; `None`: that of the check.
+    #[serde(rename = "check_port", skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The host that is asked for; `None`: that of the check.
+    #[serde(rename = "check_host", skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+impl Default for ServerCheck {
+    fn default() -> Self {
+        Self { is_on: true, port: None, host: None }
+    }
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// One check.
@@ -277,6 +306,44 @@ pub struct Check {
 }
 
 impl Check {
+    /// The check of a server of which this is different.
+    pub fn of_server(&self, server: &ServerCheck) -> Self {
+        let mut check = self.clone();
+        check.port = server.port.or(check.port);
+        if let Some(new) = &server.host {
+            let host = match &mut check.probe {
+                Probe::Http(probe) => Some(&mut probe.host),
+                Probe::Grpc(probe) => Some(&mut probe.host),
+                _ => None,
+            };
+            if let Some(host) = host {
+                // A name that was given apart stays.
+                let tls = check.tls.as_mut();
+                if let Some(tls) = tls.filter(|tls| tls.name == without_port(host)) {
+                    without_port(new).clone_into(&mut tls.name);
+                }
+                new.clone_into(host);
+            }
+        }
+        check
+    }
+
+    /// What is asked of a server, apart from when and from what follows from the answer.
+    pub fn question(&self) -> Self {
+        Self {
+            interval: Time::seconds(0),
+            down_interval: None,
+            jitter: Time::seconds(0),
+            timeout: Time::seconds(0),
+            ..self.without_consequences()
+        }
+    }
+
+    /// The check apart from what follows from its results.
+    pub fn without_consequences(&self) -> Self {
+        Self { fails: 1, passes: 1, mandatory: Mandatory::Off, protected: None, ..self.clone() }
+    }
+
     /// Whether TLS comes before anything else: MySQL and PostgreSQL begin in clear.
     pub fn begins_with_tls(&self) -> bool {
         let is_on = self.tls.as_ref().is_some_and(|tls| tls.ssl == Ssl::On);
@@ -312,9 +379,9 @@ impl Mandatory {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Probe {
-    /// A connection is accepted.
-    Tcp,
-    /// A request is answered with a status of 200 to 399.
+    /// A connection is accepted, and the server answers as it should.
+    Tcp(TcpProbe),
+    /// A request is answered as it should.
     Http(HttpProbe),
     /// The health service of gRPC says that it serves.
     Grpc(GrpcProbe),
@@ -333,8 +400,108 @@ pub struct HttpProbe {
     pub method: String,
     /// The request target, from the slash on.
     pub uri: String,
-    /// The value of the Host header.
+    /// The value of the Host header, unless `headers` has one.
     pub host: String,
+    /// Further headers of the request. They replace those that checkups would send by itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<Header>,
+    /// The body of the request; `None`: it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// For how long one connection serves one check after another; `None`: each has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keepalive_time: Option<Time>,
+    /// What the response has to be like; `None`: its status is 200 to 399.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "match_name")]
+    pub matching: Option<Rc<Match>>,
+}
+
+/// What a check of a connection sends and waits for. It has either a match, or a text of its own to
+/// send or to expect.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TcpProbe {
+    /// What is sent first; `None`: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send: Option<Text>,
+    /// What has to be in the answer; `None`: no answer is waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Text>,
+    /// The block that says both.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "match_name")]
+    pub matching: Option<Rc<Match>>,
+}
+
+/// A match is shown by its name.
+fn match_name<S: Serializer>(
+    matching: &Option<Rc<Match>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match matching {
+        Some(matching) => serializer.serialize_some(matching.name()),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// A header of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    name: String,
+    value: String,
+}
+
+impl Header {
+    /// The headers that say how the request is framed: they are not for an operator to set.
+    const OWN: [&'static str; 3] = ["Connection", "Content-Length", "Transfer-Encoding"];
+
+    /// The most bytes of a header.
+    const MAX: usize = 4096;
+
+    /// A header as it is written: `Name: value`. `None`: it is not of that form, or it is one of
+    /// Connection, Content-Length and Transfer-Encoding.
+    pub fn new(text: &str) -> Option<Self> {
+        let (name, value) = text.split_once(':')?;
+        let value = value.trim_matches([' ', '\t']);
+        let is_fit = text.len() <= Self::MAX
+            && is_token(name)
+            && !value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t')
+            && !Self::OWN.iter().any(|own| own.eq_ignore_ascii_case(name));
+        is_fit.then(|| Self { name: name.to_owned(), value: value.to_owned() })
+    }
+
+    /// The name, as it is written.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether this is its name: upper and lower case are the same.
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// The value, without blanks around it. It may be empty.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.value)
+    }
+}
+
+impl Serialize for Header {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Whether a header may have this name.
+pub fn is_token(name: &str) -> bool {
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_fit)
 }
 
 /// What a gRPC check asks for.
@@ -419,6 +586,19 @@ pub enum Ssl {
     Off,
 }
 
+/// The host of what may have a port behind it.
+pub fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit())
+                && (name.ends_with(']') || !name.contains(':')) =>
+        {
+            name
+        }
+        _ => host,
+    }
+}
+
 /// Whether a level may have this name: that of a cluster, but not a number, which stands for the
 /// place of a level.
 pub fn is_level_name(name: &str) -> bool {
@@ -444,6 +624,47 @@ mod tests {
             (Time::milliseconds(2000), "2s"),
         ] {
             assert_eq!(time.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn headers() {
+        for (text, name, value) in [
+            ("X-Test: a b", "X-Test", "a b"),
+            ("x:", "x", ""),
+            ("Host:\t[::1]:80 ", "Host", "[::1]:80"),
+            ("Authorization: Basic \u{e4}", "Authorization", "Basic \u{e4}"),
+        ] {
+            let header = Header::new(text).unwrap();
+            assert_eq!((header.name(), header.value()), (name, value));
+            assert!(header.is(&name.to_uppercase()));
+            assert_eq!(header.to_string(), format!("{name}: {value}"));
+        }
+        let long = format!("X: {}", "x".repeat(5000));
+        for text in [
+            "",
+            "X",
+            ": a",
+            "X : a",
+            "X Y: a",
+            "X: a\r\nY: b",
+            "X: \0",
+            "\u{e4}: a",
+            "connection: close",
+            "Content-length: 1",
+            "Transfer-Encoding: chunked",
+            &long,
+        ] {
+            assert_eq!(Header::new(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_without_ports() {
+        for (host, name) in
+            [("a", "a"), ("a:1", "a"), ("[::1]:1", "[::1]"), ("[::1]", "[::1]"), ("::1", "::1")]
+        {
+            assert_eq!(without_port(host), name);
         }
     }
 

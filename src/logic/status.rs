@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::ser::{SerializeMap, Serializer};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::health::Health;
 
@@ -92,10 +93,12 @@ pub struct Checked {
     pub state: State,
     /// Failed checks in a row.
     pub fail_num: u32,
-    /// When the state changed, local time.
-    pub lastmodified: String,
+    /// When the state changed, local time; `None`: never.
+    pub lastmodified: Option<String>,
     /// Why the last check failed.
     pub msg: Option<String>,
+    /// What the server says of itself: an object, whose members are shown with the others.
+    pub details: Option<Value>,
 }
 
 /// The state of a checked server, in the words of lua-resty-checkups.
@@ -110,6 +113,8 @@ pub enum State {
     Unstable,
     /// No check has ended yet.
     Unchecked,
+    /// The same, and a check is mandatory: the server is not used.
+    Checking,
 }
 
 impl Status {
@@ -131,8 +136,9 @@ impl State {
         match health {
             Health::Unchecked => Self::Unchecked,
             Health::Up => Self::Ok,
-            Health::Failed if kept => Self::Unstable,
-            Health::Failed => Self::Err,
+            Health::Failed | Health::Unstable if kept => Self::Unstable,
+            Health::Failed | Health::Unstable => Self::Err,
+            Health::Checking => Self::Checking,
         }
     }
 
@@ -143,6 +149,7 @@ impl State {
             Self::Err => "err",
             Self::Unstable => "unstable",
             Self::Unchecked => "unchecked",
+            Self::Checking => "checking",
         }
     }
 }
@@ -212,6 +219,9 @@ impl Serialize for ServerOf<'_> {
                 map.serialize_entry("fail_num", &checked.fail_num)?;
                 map.serialize_entry("lastmodified", &checked.lastmodified)?;
                 map.serialize_entry("msg", &checked.msg)?;
+                for (name, value) in checked.details.iter().filter_map(Value::as_object).flatten() {
+                    map.serialize_entry(name, value)?;
+                }
             }
         }
         map.serialize_entry("weight", &server.weight)?;
@@ -275,9 +285,10 @@ mod tests {
     fn the_shape_of_get_status() {
         let now = "2026-01-02 03:04:05".to_owned();
         let checked = |state, fail_num, msg: Option<&str>| Checked {
+            details: msg.map(|_| serde_json::json!({"redis_version": "7.0.15"})),
             state,
             fail_num,
-            lastmodified: now.clone(),
+            lastmodified: Some(now.clone()),
             msg: msg.map(str::to_owned),
         };
         let status = Status {
@@ -322,7 +333,7 @@ mod tests {
             r#"{"cls:api":[[{"server":"api:127.0.0.1:1","status":"ok","fail_num":0,"#,
             r#""lastmodified":"2026-01-02 03:04:05","msg":null,"weight":10,"max_fails":3,"#,
             r#""fail_timeout":10},{"server":"api:127.0.0.1:2","status":"err","fail_num":2,"#,
-            r#""lastmodified":"2026-01-02 03:04:05","msg":"status 503","weight":10,"max_fails":3,"#,
+            r#""lastmodified":"2026-01-02 03:04:05","msg":"status 503","redis_version":"7.0.15","weight":10,"max_fails":3,"#,
             r#""fail_timeout":10}],[{"server":"api:127.0.0.1:3","status":"unchecked","weight":10,"#,
             r#""max_fails":3,"fail_timeout":10}]],"cls:off":[{}],"#,
             r#""cls:geo":{"dc1":[{"server":"geo:127.0.0.1:4","status":"unchecked","weight":10,"#,
@@ -345,6 +356,9 @@ mod tests {
             (Health::Up, false, "ok"),
             (Health::Failed, false, "err"),
             (Health::Failed, true, "unstable"),
+            (Health::Unstable, true, "unstable"),
+            (Health::Unstable, false, "err"),
+            (Health::Checking, false, "checking"),
         ] {
             assert_eq!(State::of(health, kept).as_str(), word);
         }

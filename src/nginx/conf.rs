@@ -1,11 +1,15 @@
 //! Directives: their words, their place in the files, and their refusal.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, CString, OsStr};
 use std::fmt::{self, Display};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::slice;
 
 use ngx::core::NGX_CONF_ERROR;
-use ngx::ffi::{ngx_conf_t, ngx_pool_t, ngx_str_t, NGX_LOG_EMERG};
+use ngx::ffi::{
+    ngx_conf_full_name, ngx_conf_t, ngx_int_t, ngx_pool_t, ngx_str_t, NGX_LOG_EMERG, NGX_OK,
+};
 
 use super::log;
 
@@ -83,6 +87,21 @@ impl Conf {
                 },
                 None => Position { file: "-".to_owned(), line: 0 },
             }
+        }
+    }
+
+    /// The whole name of a file that is named relative to the configuration. `None`: there is no
+    /// memory.
+    pub fn full_name(&mut self, name: &str) -> Option<PathBuf> {
+        // nginx wants a zero behind the name, which it does not count.
+        let bytes = CString::new(name).ok()?;
+        let mut full = string(bytes.as_bytes());
+        // SAFETY: the cycle is the one that is being made; nginx leaves the string alone, or puts
+        // another in its place that lives in the pool of the cycle.
+        unsafe {
+            let code = ngx_conf_full_name(self.0.cycle, &mut full, 1);
+            (code == NGX_OK as ngx_int_t)
+                .then(|| PathBuf::from(OsStr::from_bytes(self::bytes(full))))
         }
     }
 

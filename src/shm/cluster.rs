@@ -19,7 +19,7 @@ use super::verdict::Kept;
 use super::worker::Slot;
 use super::{Full, Slab};
 use crate::logic::balance::sequence;
-use crate::logic::health::{Health, Thresholds};
+use crate::logic::health::{Finding, Health, Thresholds};
 use crate::logic::status::State;
 
 /// A cluster of the running configuration, or of one that draining workers still run.
@@ -221,44 +221,83 @@ impl Cluster {
         }
     }
 
-    /// Takes in the result of a check: passed, or failed with this message.
+    /// Has the records of the checks of its servers be those of these checks, each a key that stands
+    /// for what is asked and whether it is mandatory. Returns whether other servers may be used than
+    /// before.
+    pub fn align(&self, checks: &[(u16, bool)]) -> bool {
+        let mut guard = self.lock();
+        let Some(generation) = guard.generation() else { return false };
+        let mut changed = false;
+        for server in generation.servers_to_check() {
+            let before = server.health();
+            server.align(checks);
+            changed |= server.health() != before;
+        }
+        if changed {
+            guard.judge();
+        }
+        changed
+    }
+
+    /// Takes in what a server says of itself. The caller holds the slab.
     ///
-    /// `now` is in monotonic milliseconds, `seconds` since 1970.
+    /// # Errors
+    /// Where the zone is full; then nothing has changed.
+    pub fn set_details(
+        &self,
+        slab: &impl Slab,
+        server: &'static Server,
+        text: &str,
+    ) -> Result<(), Full> {
+        let mut guard = self.lock();
+        for server in guard.servers_at(server) {
+            server.set_details(slab, &mut guard, text)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what a check found, and why where the server has not passed.
+    ///
+    /// `check` is its number among those of the cluster, `now` in monotonic milliseconds, `seconds`
+    /// since 1970.
     pub fn observe(
         &self,
         server: &'static Server,
-        failure: Option<&str>,
-        thresholds: Thresholds,
+        (check, thresholds): (usize, Thresholds),
+        (finding, reason): (Finding, &str),
         now: u64,
         seconds: i64,
     ) -> Observation {
         let mut guard = self.lock();
         let kept_before = guard.kept();
-        let state_before = State::of(server.health(), server.is_kept());
+        let health_before = server.health();
+        let state_before = State::of(health_before, server.is_kept());
 
-        let mut record = server.record();
-        let turned = record.observe(failure.is_none(), thresholds).is_some();
+        let mut record = server.record(check);
+        record.observe(finding, thresholds, server.is_mandatory(check));
         let same = guard.servers_at(server);
+        let mut health = health_before;
         // A line that was added has no verdict yet.
-        let changed = turned || same.iter().any(|server| server.health() != record.health);
+        let mut changed = false;
         for server in &same {
-            server.set_record(record);
-            if failure.is_none() {
+            health = server.set_record(check, record);
+            if finding == Finding::Pass && server.passed_all() {
                 server.set_passed_at(now);
             }
             fault::point("observe");
-            server.set_message(&mut guard, failure.unwrap_or_default());
+            changed |= server.health() != health;
+            server.set_health(health);
+            server.set_message(&mut guard, check, reason);
         }
-        if !changed && (failure.is_some() || kept_before == Kept::NotNeeded) {
+        if !changed && (finding != Finding::Pass || kept_before == Kept::NotNeeded) {
             return Observation::default();
         }
 
         if changed {
-            let has_failed = matches!(state_before, State::Err | State::Unstable);
             for server in same {
                 server.set_changed_at(seconds);
-                if record.health == Health::Up {
-                    if has_failed || server.is_ejected(now) {
+                if health == Health::Up {
+                    if !health_before.is_good() || server.is_ejected(now) {
                         server.set_returned_at(now);
                     }
                     guard.forgive(server);
@@ -266,7 +305,7 @@ impl Cluster {
             }
         }
         let kept = guard.judge();
-        let state = State::of(record.health, server.is_kept());
+        let state = State::of(health, server.is_kept());
         Observation {
             server: (state != state_before).then_some((state_before, state)),
             kept: (kept != kept_before).then_some(kept),
@@ -489,7 +528,8 @@ impl Guard<'_> {
     fn servers_at(&self, server: &'static Server) -> SmallVec<[&'static Server; 4]> {
         let mut found: SmallVec<[&'static Server; 4]> = SmallVec::new();
         found.push(server);
-        let peers = self.generation().map_or(&[][..], Generation::peers);
+        let repeating = self.generation().filter(|generation| generation.has_repeats());
+        let peers = repeating.map_or(&[][..], Generation::peers);
         for peer in peers.iter().filter(|peer| peer.server.address() == server.address()) {
             if !found.iter().any(|known| ptr::eq(*known, peer.server)) {
                 found.push(peer.server);
@@ -526,7 +566,7 @@ impl Guard<'_> {
         let Some(generation) = self.generation() else { return false };
         let mut found = false;
         for server in generation.servers_in_use() {
-            if server.health() != Health::Failed && server.is_ejected(now) {
+            if server.health().is_good() && server.is_ejected(now) {
                 server.eject(0);
                 server.set_returned_at(0);
                 found = true;

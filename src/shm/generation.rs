@@ -14,7 +14,7 @@ use super::{Full, Slab};
 use crate::logic::balance::round_robin::Turn;
 use crate::logic::balance::slow_start;
 use crate::logic::balance::Method;
-use crate::logic::health::Record;
+use crate::logic::health::Health;
 use crate::logic::settings::Protected;
 
 /// What is to be in a generation.
@@ -67,6 +67,8 @@ pub struct PeerPlan<'a> {
     pub drain: bool,
     /// Whether it is checked.
     pub checked: bool,
+    /// Whether it has to pass before it is used.
+    pub awaits_pass: bool,
     /// Where its points on a ring begin: see [`crate::logic::balance::ring::base`].
     pub ring: u32,
     /// By what clients that stick to it name it; empty: not at all.
@@ -96,6 +98,8 @@ pub struct Peer {
     pub drain: bool,
     /// Whether it is checked.
     pub(super) checked: bool,
+    /// Whether it has to pass before it is used.
+    awaits_pass: bool,
     /// Whether another peer of the level has the same points on a ring.
     pub shares_points: bool,
     sticky: *const u8,
@@ -120,6 +124,13 @@ impl Peer {
     pub fn sticky(&self) -> &[u8] {
         // SAFETY: `Generation::create` copied so many bytes there.
         unsafe { slice::from_raw_parts(self.sticky, self.sticky_length as usize) }
+    }
+
+    /// Whether the checks have it out of use, unless it is kept. What an earlier generation knows of a
+    /// server that this one does not have checked does not count.
+    pub(super) fn is_out(&self) -> bool {
+        let health = self.server.health();
+        self.checked && (!health.is_good() || (self.awaits_pass && health == Health::Unchecked))
     }
 
     /// Its share at `now`, in thousandths of the weight.
@@ -205,6 +216,8 @@ pub struct Generation {
     method: Method,
     protected: Protected,
     ordered: bool,
+    /// Whether a level has lines of equal address.
+    repeats: bool,
 }
 
 struct Layouts {
@@ -289,7 +302,9 @@ impl Generation {
                 method: plan.method,
                 protected: plan.protected,
                 ordered: plan.is_ordered,
+                repeats: false,
             });
+            let mut repeats = false;
 
             let mut index = 0;
             for (number, level_plan) in plan.levels.iter().enumerate() {
@@ -316,6 +331,7 @@ impl Generation {
                             if let Some(first) = known.get(&(server.address(), 0)) {
                                 server.set_verdict_of(first);
                             }
+                            server.set_awaits_pass(peer_plan.checked && peer_plan.awaits_pass);
                             known.insert((server.address(), *nth), server);
                             server
                         }
@@ -332,12 +348,14 @@ impl Generation {
                         down: peer_plan.down,
                         drain: peer_plan.drain,
                         checked: peer_plan.checked,
+                        awaits_pass: peer_plan.checked && peer_plan.awaits_pass,
                         shares_points: sharers.get(&peer_plan.ring).is_some_and(|&n| n > 1),
                         sticky: keep(peer_plan.sticky),
                         sticky_length: peer_plan.sticky.len() as u32,
                         origin: origin.copied().unwrap_or(u32::MAX),
                     });
                     turns.add(index).write(UnsafeCell::new(Turn::new(peer_plan.weight)));
+                    repeats |= *nth > 0;
                     *nth += 1;
                     index += 1;
                 }
@@ -351,6 +369,7 @@ impl Generation {
                 });
             }
             (*generation.as_ptr()).peers_length = index as u32;
+            (*generation.as_ptr()).repeats = repeats;
         }
         Ok(generation.as_ptr())
     }
@@ -427,6 +446,11 @@ impl Generation {
         self.method
     }
 
+    /// Whether a level has lines of equal address, which are servers of their own.
+    pub(super) fn has_repeats(&self) -> bool {
+        self.repeats
+    }
+
     /// Whether requests may choose among the levels.
     pub(super) fn is_ordered(&self) -> bool {
         self.ordered
@@ -452,9 +476,9 @@ impl Generation {
         self.peers().iter().filter(|peer| peer.is_in_use()).map(|peer| peer.server)
     }
 
-    /// The servers that are checked, as far as there are checks.
+    /// The servers that are checked.
     pub fn servers_to_check(&self) -> impl Iterator<Item = &'static Server> + '_ {
-        self.peers().iter().filter(|peer| !peer.down).map(|peer| peer.server)
+        self.peers().iter().filter(|peer| peer.checked).map(|peer| peer.server)
     }
 
     /// Takes over the places in the rotation of the generation before.
@@ -506,12 +530,11 @@ impl Generation {
         }
         for peer in self.peers().iter().filter(|peer| peer.checked) {
             peer.server.set_checked(true);
+            peer.server.set_awaits_pass(peer.awaits_pass);
         }
         for peer in self.peers().iter().filter(|peer| !peer.server.is_checked()) {
-            peer.server.set_record(Record::NEW);
-            peer.server.set_changed_at(0);
-            peer.server.set_passed_at(0);
-            peer.server.set_message(guard, "");
+            peer.server.set_awaits_pass(false);
+            peer.server.forget_checks(guard);
         }
     }
 }

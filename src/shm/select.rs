@@ -28,7 +28,6 @@ use super::worker::Slot;
 use crate::logic::balance::ring::Ring;
 use crate::logic::balance::round_robin::{self, Turn};
 use crate::logic::balance::{sequence, slow_start, Method};
-use crate::logic::health::Health;
 
 /// Numbers of levels, in the order in which they are tried.
 pub type Levels = SmallVec<[u16; 8]>;
@@ -375,7 +374,7 @@ impl<'v, R: Request> Selection<'_, 'v, R> {
     /// level: it may be its own failure, and it may try the server once in each level.
     #[cold]
     fn failed_only_here(&self, peer: &Peer) -> bool {
-        peer.server.health() != Health::Failed && self.request.has_been_at(peer.server)
+        peer.server.health().is_good() && self.request.has_been_at(peer.server)
     }
 
     fn has_any(&self, at: &At<'_>, now: u64) -> bool {

@@ -2,9 +2,11 @@
 
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, AtomicU8, Ordering};
+
+use smallvec::SmallVec;
 
 use super::cluster::Guard;
 use super::retired::{Kind, Link};
@@ -17,6 +19,9 @@ use crate::logic::passive::Failures;
 /// The longest message of a failed check, in bytes; a longer one is cut.
 pub const MAX_MESSAGE: usize = 63;
 
+/// The most checks of a server.
+pub const MAX_CHECKS: usize = 8;
+
 /// What is known of one address of a cluster. Servers of equal address, in one level or in
 /// several, share it; so do the configurations before and after a reload.
 #[repr(C)]
@@ -24,9 +29,13 @@ pub struct Server {
     pub(super) link: Link,
     /// Whether the running configuration has it checked.
     checked: AtomicBool,
+    /// That of all its checks together.
     health: AtomicU8,
-    fails: AtomicU32,
-    passes: AtomicU32,
+    /// How many checks it has, and which of them are mandatory, as bits.
+    checks: AtomicU8,
+    mandatory: AtomicU8,
+    /// Whether it is not used before it has passed.
+    awaits_pass: AtomicBool,
     /// Whether failures of requests are remembered: a look at this spares most successes the lock.
     failing: AtomicBool,
     /// When the verdict changed, in seconds since 1970.
@@ -35,8 +44,12 @@ pub struct Server {
     ejected_until: AtomicU64,
     /// When it came back into use, in monotonic milliseconds; 0: it was never away.
     returned_at: AtomicU64,
-    /// When it last passed a check, in monotonic milliseconds; 0: never.
+    /// When it last was found to pass all checks, in monotonic milliseconds; 0: never.
     passed_at: AtomicU64,
+    /// Check by check: see [`Record::to_bits`].
+    records: [AtomicU64; MAX_CHECKS],
+    /// What the server says of itself, of its length; null: nothing. Guarded like the message.
+    details: AtomicPtr<Details>,
     /// Whether it stays in use although it has failed its checks, as all others have.
     kept: AtomicBool,
     /// Whether a generation that has it was taken into use.
@@ -53,8 +66,17 @@ pub struct Server {
 #[repr(C)]
 struct Guarded {
     failures: Failures,
+    /// The check that the message is of.
+    message_of: u8,
     message_length: u8,
     message: [u8; MAX_MESSAGE],
+}
+
+/// What a server says of itself: a text, whose bytes follow.
+#[repr(C)]
+struct Details {
+    capacity: u32,
+    length: u32,
 }
 
 /// A string as nginx has it, which keeps a pointer to that of its peer until it wrote the log.
@@ -97,18 +119,22 @@ impl Server {
                 link: Link::new(Kind::Server),
                 checked: AtomicBool::new(false),
                 health: AtomicU8::new(Health::Unchecked as u8),
-                fails: AtomicU32::new(0),
-                passes: AtomicU32::new(0),
+                checks: AtomicU8::new(1),
+                mandatory: AtomicU8::new(0),
+                awaits_pass: AtomicBool::new(false),
                 failing: AtomicBool::new(false),
                 changed_at: AtomicI64::new(0),
                 ejected_until: AtomicU64::new(0),
                 returned_at: AtomicU64::new(0),
                 passed_at: AtomicU64::new(0),
+                records: [const { AtomicU64::new(0) }; MAX_CHECKS],
+                details: AtomicPtr::new(ptr::null_mut()),
                 kept: AtomicBool::new(false),
                 adopted: AtomicBool::new(false),
                 uses: Uses::write(memory.add(uses_at).cast(), slots),
                 guarded: UnsafeCell::new(Guarded {
                     failures: Failures::default(),
+                    message_of: 0,
                     message_length: 0,
                     message: [0; MAX_MESSAGE],
                 }),
@@ -128,6 +154,9 @@ impl Server {
         // SAFETY: it came from `create`; the rest is the caller's.
         unsafe {
             server.uses.free(slab);
+            if let Some(details) = NonNull::new(server.details.load(Ordering::Relaxed)) {
+                slab.free(details.cast());
+            }
             slab.free(NonNull::from(server).cast());
         }
     }
@@ -151,24 +180,115 @@ impl Server {
         &self.name
     }
 
-    /// What the checks say.
-    pub fn record(&self) -> Record {
-        Record {
-            health: self.health(),
-            fails: self.fails.load(Ordering::Relaxed),
-            passes: self.passes.load(Ordering::Relaxed),
-        }
-    }
-
-    /// The verdict of the checks.
+    /// The verdict of all checks together.
+    #[inline]
     pub fn health(&self) -> Health {
         Health::from_byte(self.health.load(Ordering::Relaxed))
     }
 
-    pub(super) fn set_record(&self, record: Record) {
-        self.fails.store(record.fails, Ordering::Relaxed);
-        self.passes.store(record.passes, Ordering::Relaxed);
-        self.health.store(record.health as u8, Ordering::Relaxed);
+    pub(super) fn set_health(&self, health: Health) {
+        self.health.store(health as u8, Ordering::Relaxed);
+    }
+
+    /// How many checks it has.
+    fn count(&self) -> usize {
+        usize::from(self.checks.load(Ordering::Relaxed)).min(MAX_CHECKS)
+    }
+
+    /// The records of its checks, with the keys of these.
+    fn records(&self) -> impl Iterator<Item = (u16, Record)> + '_ {
+        self.records[..self.count()]
+            .iter()
+            .map(|record| Record::from_bits(record.load(Ordering::Relaxed)))
+    }
+
+    /// What one of its checks says.
+    pub(super) fn record(&self, check: usize) -> Record {
+        self.records().nth(check).map_or(Record::NEW, |(_, record)| record)
+    }
+
+    /// Whether one of its checks has to be passed before it is used.
+    pub(super) fn is_mandatory(&self, check: usize) -> bool {
+        self.mandatory.load(Ordering::Relaxed) & 1 << check != 0
+    }
+
+    /// Stores what one of its checks says, and returns what all of them say together; that is not
+    /// stored yet.
+    pub(super) fn set_record(&self, check: usize, record: Record) -> Health {
+        if let Some(place) = self.records[..self.count()].get(check) {
+            let (key, _) = Record::from_bits(place.load(Ordering::Relaxed));
+            place.store(record.to_bits(key), Ordering::Relaxed);
+        }
+        self.health_of_all()
+    }
+
+    fn health_of_all(&self) -> Health {
+        let records = self.records().enumerate();
+        Health::of_all(records.map(|(index, (_, record))| (record, self.is_mandatory(index))))
+    }
+
+    /// Whether each of its checks has passed the last time that it was made; of those that were never
+    /// made only a mandatory one counts.
+    pub(super) fn passed_all(&self) -> bool {
+        self.records().enumerate().all(|(index, (_, record))| match record.health {
+            Health::Unchecked => !self.is_mandatory(index),
+            _ => record.fails == 0 || record.passes > 0,
+        })
+    }
+
+    /// Failed checks in a row: of the check that has most.
+    pub fn fails(&self) -> u32 {
+        self.records().map(|(_, record)| record.fails).max().unwrap_or(0)
+    }
+
+    /// Has the records be those of these checks, each a key and whether it is mandatory. What is known
+    /// of a check stays; a new one begins with what is known of the server. The caller holds the lock
+    /// of the cluster.
+    pub(super) fn align(&self, checks: &[(u16, bool)]) {
+        let before: SmallVec<[(u16, Record); MAX_CHECKS]> = self.records().collect();
+        let known = |key: u16| before.iter().find(|(other, _)| *other == key);
+        let new = match self.health() {
+            Health::Checking => Record::NEW,
+            health => Record { health, ..Record::NEW },
+        };
+        let mut mandatory = 0;
+        for (index, &(key, is_mandatory)) in checks.iter().take(MAX_CHECKS).enumerate() {
+            let record = known(key).map_or(new, |&(_, record)| record);
+            self.records[index].store(record.to_bits(key), Ordering::Relaxed);
+            mandatory |= u8::from(is_mandatory) << index;
+        }
+        self.checks.store(checks.len().min(MAX_CHECKS) as u8, Ordering::Relaxed);
+        self.mandatory.store(mandatory, Ordering::Relaxed);
+        // What the server was held for by a check that is gone needs no longer hold.
+        if !checks.is_empty() {
+            self.set_health(self.health_of_all());
+        }
+    }
+
+    /// Forgets what the checks say. The caller holds the lock of the cluster.
+    pub(super) fn forget_checks(&self, guard: &mut Guard<'_>) {
+        for record in &self.records {
+            record.store(0, Ordering::Relaxed);
+        }
+        self.set_health(Health::Unchecked);
+        self.set_changed_at(0);
+        self.set_passed_at(0);
+        self.clear_message(guard);
+    }
+
+    /// Whether it may be kept in use although it fails its checks: not where it has to pass first.
+    pub(super) fn may_be_kept(&self) -> bool {
+        self.passed_at() != 0 || !self.awaits_pass.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has to pass before it is used.
+    pub(super) fn set_awaits_pass(&self, awaits: bool) {
+        self.awaits_pass.store(awaits, Ordering::Relaxed);
+        match self.health() {
+            Health::Unchecked if awaits => self.set_health(Health::Checking),
+            Health::Checking if !awaits => self.set_health(Health::Unchecked),
+            _ => {}
+        }
     }
 
     /// When the verdict changed, in seconds since 1970.
@@ -213,7 +333,7 @@ impl Server {
         self.returned_at.store(now, Ordering::Relaxed);
     }
 
-    /// When it last passed a check, in monotonic milliseconds; 0: never.
+    /// When it last was found to pass all checks, in monotonic milliseconds; 0: never.
     pub(super) fn passed_at(&self) -> u64 {
         self.passed_at.load(Ordering::Relaxed)
     }
@@ -236,7 +356,13 @@ impl Server {
     /// held against it.
     #[inline]
     pub(super) fn is_usable(&self, now: u64) -> bool {
-        self.is_kept() || (self.health() != Health::Failed && !self.is_ejected(now))
+        self.is_kept() || (self.health().is_good() && !self.is_ejected(now))
+    }
+
+    /// Whether requests may go to it, as far as the checks are concerned.
+    #[inline]
+    pub fn passes_checks(&self) -> bool {
+        self.is_kept() || self.health().is_good()
     }
 
     /// How the workers use it.
@@ -311,7 +437,19 @@ impl Server {
         std::str::from_utf8(&guarded.message[..length]).unwrap_or_default()
     }
 
-    pub(super) fn set_message(&self, guard: &mut Guard<'_>, message: &str) {
+    /// Takes in why one of the checks failed; empty: it passed. Of several that fail, the first one is
+    /// heard.
+    pub(super) fn set_message(&self, guard: &mut Guard<'_>, check: usize, message: &str) {
+        let of = usize::from(self.guarded(guard).message_of);
+        if message.is_empty() {
+            if of == check {
+                self.clear_message(guard);
+            }
+            return;
+        }
+        if of < check && self.guarded(guard).message_length > 0 && self.record(of).fails > 0 {
+            return;
+        }
         let mut length = message.len().min(MAX_MESSAGE);
         while !message.is_char_boundary(length) {
             length -= 1;
@@ -319,11 +457,76 @@ impl Server {
         let guarded = self.guarded(guard);
         guarded.message[..length].copy_from_slice(&message.as_bytes()[..length]);
         guarded.message_length = length as u8;
+        guarded.message_of = check as u8;
+    }
+
+    fn clear_message(&self, guard: &mut Guard<'_>) {
+        self.guarded(guard).message_length = 0;
+    }
+
+    /// What the server says of itself; empty: nothing.
+    pub fn details<'a>(&'a self, _guard: &'a mut Guard<'_>) -> &'a str {
+        // SAFETY: null, or what `set_details` made; who has the lock of the cluster is the only one that
+        // reads or writes its bytes, and it holds a str of that length.
+        unsafe {
+            let details = self.details.load(Ordering::Relaxed);
+            let Some(header) = details.as_ref() else { return "" };
+            let bytes = slice::from_raw_parts(details.add(1).cast::<u8>(), header.length as usize);
+            std::str::from_utf8_unchecked(bytes)
+        }
+    }
+
+    /// Replaces what the server says of itself. The caller holds the slab.
+    ///
+    /// # Errors
+    /// Where the zone is full; then nothing has changed.
+    pub(super) fn set_details(
+        &self,
+        slab: &impl Slab,
+        _guard: &mut Guard<'_>,
+        text: &str,
+    ) -> Result<(), Full> {
+        let length = u32::try_from(text.len()).map_err(|_| Full)?;
+        let before = self.details.load(Ordering::Relaxed);
+        // SAFETY: null, or what was made below.
+        let capacity = unsafe { before.as_ref() }.map_or(0, |header| header.capacity);
+        let mut place = before;
+        if capacity < length {
+            // A number in it may have one digit more the next time.
+            let capacity = (length + length / 8).next_multiple_of(64);
+            let size = size_of::<Details>() + capacity as usize;
+            let layout = Layout::from_size_align(size, align_of::<Details>()).map_err(|_| Full)?;
+            let memory = slab.allocate(layout).ok_or(Full)?.cast::<Details>();
+            // SAFETY: the memory is for it, and nobody else knows of it.
+            unsafe { memory.write(Details { capacity, length: 0 }) };
+            place = memory.as_ptr();
+            self.details.store(place, Ordering::Relaxed);
+            if let Some(before) = NonNull::new(before) {
+                // SAFETY: it was made here; readers need the lock, which the caller has.
+                unsafe { slab.free(before.cast()) };
+            }
+        }
+        // SAFETY: as above; there is room for so many bytes. A place of null has room for none, and
+        // then there are none.
+        unsafe {
+            if let Some(header) = place.as_mut() {
+                header.length = 0;
+                place.add(1).cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), text.len());
+                header.length = length;
+            }
+        }
+        Ok(())
     }
 
     /// Takes over the verdict of the checks on another server of the same address.
     pub(super) fn set_verdict_of(&self, other: &Self) {
-        self.set_record(other.record());
+        for (own, other) in self.records.iter().zip(&other.records) {
+            own.store(other.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.checks.store(other.checks.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.mandatory.store(other.mandatory.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.awaits_pass.store(other.awaits_pass.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.set_health(other.health());
         self.set_changed_at(other.changed_at());
         self.set_passed_at(other.passed_at());
     }
@@ -337,7 +540,8 @@ impl Server {
         self.set_kept(other.is_kept());
         let failures = other.guarded(theirs).failures;
         self.failing.store(!failures.is_empty(), Ordering::Relaxed);
+        let of = usize::from(other.guarded(theirs).message_of);
         self.guarded(guard).failures = failures;
-        self.set_message(guard, other.message(theirs));
+        self.set_message(guard, of, other.message(theirs));
     }
 }

@@ -14,6 +14,10 @@ use crate::logic::settings::Protected;
 pub enum Kept {
     /// There is another one: those that have failed are out of use.
     NotNeeded,
+    /// Those that work, if not wholly.
+    Unstable,
+    /// None: no server has passed its first check, which is mandatory.
+    Awaited,
     /// All servers.
     All,
     /// The least bad one.
@@ -35,6 +39,8 @@ impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotNeeded => f.write_str("NotNeeded"),
+            Self::Unstable => f.write_str("Unstable"),
+            Self::Awaited => f.write_str("Awaited"),
             Self::All => f.write_str("All"),
             Self::One(server) => write!(f, "One({})", server.name()),
             Self::None => f.write_str("None"),
@@ -49,6 +55,8 @@ impl Kept {
             Self::NotNeeded => 0,
             Self::All => 1,
             Self::None => 2,
+            Self::Unstable => 3,
+            Self::Awaited => 4,
             Self::One(server) => ptr::from_ref(server).addr() as u64,
         }
     }
@@ -56,8 +64,9 @@ impl Kept {
     /// Whether it keeps this server, which is in use.
     pub(super) fn keeps(self, server: &Server) -> bool {
         match self {
-            Self::NotNeeded | Self::None => false,
-            Self::All => true,
+            Self::NotNeeded | Self::None | Self::Awaited => false,
+            Self::All => server.may_be_kept(),
+            Self::Unstable => server.health() == Health::Unstable && server.may_be_kept(),
             // Lines of equal address in one level have records of their own.
             Self::One(kept) => kept.address() == server.address(),
         }
@@ -66,36 +75,47 @@ impl Kept {
 
 /// What is used of a generation.
 pub(super) struct Verdict {
-    failed: HashSet<*const Server>,
+    /// The servers that have failed, or not passed yet.
+    out: HashSet<*const Server>,
     pub kept: Kept,
 }
 
 impl Verdict {
     pub(super) fn of(generation: &Generation) -> Self {
-        // What an earlier generation knows of servers that this one does not have checked does not
-        // count.
-        let failed: HashSet<_> = generation
+        let out: HashSet<_> = generation
             .peers()
             .iter()
-            .filter(|peer| peer.checked && peer.server.health() == Health::Failed)
+            .filter(|peer| peer.is_out())
             .map(|peer| ptr::from_ref(peer.server))
             .collect();
         let mut in_use = generation.servers_in_use().peekable();
-        let all_failed =
-            in_use.peek().is_some() && in_use.all(|server| failed.contains(&ptr::from_ref(server)));
-        let kept = match generation.protected() {
-            _ if !all_failed => Kept::NotNeeded,
-            Protected::All => Kept::All,
-            Protected::One => least_bad(generation).map_or(Kept::None, Kept::One),
-            Protected::Off => Kept::None,
-        };
-        Self { failed, kept }
+        let all_are_out =
+            in_use.peek().is_some() && in_use.all(|server| out.contains(&ptr::from_ref(server)));
+        let kept = if all_are_out { kept_of_failed(generation) } else { Kept::NotNeeded };
+        Self { out, kept }
     }
 
     /// Whether a peer may be used by its health.
     pub(super) fn uses(&self, peer: &Peer) -> bool {
         peer.is_in_use()
-            && (!self.failed.contains(&ptr::from_ref(peer.server)) || self.kept.keeps(peer.server))
+            && (!self.out.contains(&ptr::from_ref(peer.server)) || self.kept.keeps(peer.server))
+    }
+}
+
+/// What stays in use where no server passes its checks.
+fn kept_of_failed(generation: &Generation) -> Kept {
+    let has = |health| generation.servers_in_use().any(|server| server.health() == health);
+    let keepable = || generation.servers_in_use().filter(|server| server.may_be_kept());
+    if keepable().any(|server| server.health() == Health::Unstable) {
+        return Kept::Unstable;
+    }
+    if keepable().next().is_none() && has(Health::Checking) {
+        return Kept::Awaited;
+    }
+    match generation.protected() {
+        Protected::All if keepable().next().is_some() => Kept::All,
+        Protected::One => least_bad(generation).map_or(Kept::None, Kept::One),
+        Protected::All | Protected::Off => Kept::None,
     }
 }
 
@@ -103,12 +123,12 @@ impl Verdict {
 /// the fewest failed ones, then the first. The one that was chosen before stays it until another has
 /// passed a check more recently: otherwise each check would move all requests.
 fn least_bad(generation: &Generation) -> Option<&'static Server> {
-    let mut kept = generation.servers_in_use().filter(|server| server.is_kept());
+    let keepable = || generation.servers_in_use().filter(|server| server.may_be_kept());
+    let mut kept = keepable().filter(|server| server.is_kept());
     let before = kept.next().filter(|before| kept.all(|other| ptr::eq(other, *before)));
-    let best = generation
-        .servers_in_use()
+    let best = keepable()
         .enumerate()
-        .min_by_key(|(index, server)| (Reverse(server.passed_at()), server.record().fails, *index))
+        .min_by_key(|(index, server)| (Reverse(server.passed_at()), server.fails(), *index))
         .map(|(_, server)| server)?;
     Some(before.filter(|before| before.passed_at() >= best.passed_at()).unwrap_or(best))
 }

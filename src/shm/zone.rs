@@ -21,7 +21,7 @@ const MAGIC: u64 = u64::from_be_bytes(*b"checkups");
 
 /// To be raised by every change of what lies in the zone: another image of the module may find a
 /// zone that this one made.
-const LAYOUT_VERSION: u64 = 3;
+const LAYOUT_VERSION: u64 = 4;
 
 /// Where everything in the zone is found from.
 #[repr(C)]

@@ -2,27 +2,26 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::future::{poll_fn, Future};
 use std::pin::pin;
-use std::ptr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use ngx::ffi::{NGX_LOG_NOTICE, NGX_LOG_WARN};
 
 use super::configuration::{Configuration, Entry};
-use crate::logic::health::Thresholds;
-use crate::logic::probe::{Probe, Step, Verdict};
+use super::target::{Consumer, Kinds, Target, Wanted};
+use crate::logic::health::Finding;
+use crate::logic::probe::redis::RedisDetails;
+use crate::logic::probe::Verdict;
 use crate::logic::schedule::Schedule;
-use crate::logic::settings::Check;
 use crate::logic::status::State;
-use crate::nginx::connection::{Connection, ConnectionError};
+use crate::nginx::connection::ConnectionError;
 use crate::nginx::task::{sleep, spawn, timeout, Task};
 use crate::nginx::{log, process};
 use crate::shm::cluster::{Cluster, Observation};
 use crate::shm::generation::Generation;
-use crate::shm::server::Server;
 use crate::shm::verdict::Kept;
 use crate::shm::worker::Slot;
 use crate::shm::zone::Root;
@@ -37,6 +36,13 @@ const REPORTS_APART: u64 = 60_000;
 /// How long the loop sleeps where nothing is due, in milliseconds.
 const IDLE: u64 = 60_000;
 
+/// How late a timer may be, in milliseconds. Where one is later, this worker was held up: what the
+/// checks found meanwhile is not known to be the servers' fault.
+const LATE: u64 = 100;
+
+/// How often in a row the result of a check may be thrown away for that.
+const MOST_VOIDED: u32 = 2;
+
 /// The running checks.
 pub struct Checker {
     dispatcher: RefCell<Option<Task>>,
@@ -49,6 +55,8 @@ struct Loop {
     configuration: &'static Configuration,
     /// What is checked, by numbers that are not used again.
     targets: RefCell<HashMap<u64, Rc<Target>>>,
+    /// The different checks that there are.
+    kinds: RefCell<Kinds>,
     next_number: Cell<u64>,
     /// The versions of the clusters that the targets are from, in the order of the configuration.
     versions: RefCell<Vec<u64>>,
@@ -59,10 +67,12 @@ struct Loop {
     running: RefCell<HashMap<u64, Task>>,
     in_flight: Cell<usize>,
     most_in_flight: usize,
+    /// When the checks that are under way time out, and whose they are.
+    deadlines: RefCell<BTreeSet<(u64, u64)>>,
     /// Until when the dispatcher sleeps.
     wakes_at: Cell<u64>,
     waker: RefCell<Option<Waker>>,
-    /// When it was reported that checks cannot be made for local trouble.
+    /// When it was reported that checks give no verdict for local trouble.
     reported_at: Cell<Option<u64>>,
 }
 
@@ -74,33 +84,23 @@ struct UnderWay {
     started: u64,
 }
 
+impl UnderWay {
+    fn deadline(&self) -> (u64, u64) {
+        (self.started + self.target.check.timeout.as_milliseconds(), self.number)
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let due = self.target.schedule.borrow_mut().next(self.started, process::random());
+        let due = self.target.next(self.started, process::random());
         let state = &self.state;
         let was_full = state.in_flight.get() >= state.most_in_flight;
         state.in_flight.set(state.in_flight.get() - 1);
+        state.deadlines.borrow_mut().remove(&self.deadline());
         state.queue.borrow_mut().push(Reverse((due, self.number)));
         if was_full || due < state.wakes_at.get() {
             state.wake();
         }
-    }
-}
-
-/// One server that is checked. Its record is pinned.
-struct Target {
-    slot: &'static Slot,
-    cluster: &'static Cluster,
-    server: &'static Server,
-    check: &'static Check,
-    /// Where its port is not the server's own.
-    address: Vec<u8>,
-    schedule: RefCell<Schedule>,
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        Cluster::unpin(self.slot, self.server);
     }
 }
 
@@ -116,12 +116,14 @@ impl Checker {
             slot,
             configuration,
             targets: RefCell::default(),
+            kinds: RefCell::default(),
             next_number: Cell::new(0),
             versions: RefCell::new(vec![0; configuration.clusters().len()]),
             queue: RefCell::default(),
             running: RefCell::default(),
             in_flight: Cell::new(0),
             most_in_flight: (process::connections() / CONNECTIONS_SHARE).max(1),
+            deadlines: RefCell::default(),
             wakes_at: Cell::new(0),
             waker: RefCell::new(None),
             reported_at: Cell::new(None),
@@ -150,38 +152,10 @@ impl Checker {
     }
 }
 
-/// The servers of a cluster that are checked, one for each address, with the check.
-fn checked_servers(
-    entry: &'static Entry,
-) -> Vec<(&'static Cluster, &'static Server, &'static Check)> {
-    let (Some(cluster), Some(check)) = (entry.records.get(), entry.settings.checks.first()) else {
-        return Vec::new();
-    };
-    let mut seen = HashSet::new();
-    let guard = cluster.lock();
-    guard
-        .generation()
-        .into_iter()
-        .flat_map(|generation| generation.servers_to_check())
-        .filter(|server| seen.insert(server.address()))
-        .map(|server| (cluster, server, check))
-        .collect()
-}
-
 /// The version of a cluster's servers; 0: it has none.
 fn version(entry: &Entry) -> u64 {
     let generation = entry.records.get().and_then(|cluster| cluster.lock().generation());
     generation.map_or(0, Generation::version)
-}
-
-/// Replaces the port of an internet address.
-fn set_port(address: &mut [u8], port: u16) {
-    // In sockaddr_in and sockaddr_in6 alike the port stands right behind the family, in network
-    // order; a unix socket has none.
-    let family = libc::sa_family_t::from_ne_bytes([address[0], address[1]]);
-    if i32::from(family) == libc::AF_INET || i32::from(family) == libc::AF_INET6 {
-        address[2..4].copy_from_slice(&port.to_be_bytes());
-    }
 }
 
 impl Loop {
@@ -193,50 +167,66 @@ impl Loop {
             return;
         }
         // While the slab is held no record is freed, and those that are found here are pinned.
-        let new = self.configuration.with_slab(|_| {
-            let wanted: Vec<_> = clusters.iter().flat_map(checked_servers).collect();
-            let keys: HashSet<_> =
-                wanted.iter().map(|(_, server, _)| ptr::from_ref(*server)).collect();
-            let mut targets = self.targets.borrow_mut();
-            targets.retain(|_, target| keys.contains(&ptr::from_ref(target.server)));
-            let known: HashSet<_> =
-                targets.values().map(|target| ptr::from_ref(target.server)).collect();
-            let new: Vec<_> = wanted
-                .into_iter()
-                .filter(|(_, server, _)| !known.contains(&ptr::from_ref(*server)))
-                .collect();
-            for (_, server, _) in &new {
-                if let Some(own) = server.uses().of(self.slot.index()) {
-                    own.pin();
+        let wanted = self.configuration.with_slab(|_| {
+            let mut kinds = self.kinds.borrow_mut();
+            clusters.iter().flat_map(|entry| wanted(entry, self.slot, &mut kinds)).collect()
+        });
+        let Some(wanted) = wanted else { return };
+        *self.versions.borrow_mut() = versions;
+        for entry in clusters {
+            let Some(cluster) = entry.records.get() else { continue };
+            if cluster.align(&entry.check_keys()) {
+                self.refresh(cluster);
+            }
+            announce(cluster);
+        }
+        self.take(wanted);
+        self.wake();
+    }
+
+    /// Checks what is wanted, and nothing else.
+    fn take(&self, wanted: Vec<Wanted>) {
+        let mut targets = self.targets.borrow_mut();
+        let known: HashMap<_, _> =
+            targets.iter().map(|(number, target)| (target.key.clone(), *number)).collect();
+        let mut consumers: HashMap<u64, Vec<Consumer>> = HashMap::new();
+        let mut new: Vec<(Wanted, Vec<Consumer>)> = Vec::new();
+        let mut places = HashMap::new();
+        for mut wanted in wanted {
+            let Some(consumer) = wanted.consumer.take() else { continue };
+            match known.get(&wanted.key) {
+                Some(number) => consumers.entry(*number).or_default().push(consumer),
+                None => {
+                    let place = *places.entry(wanted.key.clone()).or_insert_with(|| {
+                        new.push((wanted, Vec::new()));
+                        new.len() - 1
+                    });
+                    new[place].1.push(consumer);
                 }
             }
-            new
+        }
+        targets.retain(|number, target| match consumers.remove(number) {
+            Some(consumers) => {
+                target.consumers.replace(consumers);
+                true
+            }
+            None => false,
         });
-        let Some(new) = new else { return };
-        *self.versions.borrow_mut() = versions;
-        clusters.iter().filter_map(|entry| entry.records.get()).for_each(announce);
 
         let (now, count) = (process::now(), new.len());
-        for (index, (cluster, server, check)) in new.into_iter().enumerate() {
+        for (index, (wanted, consumers)) in new.into_iter().enumerate() {
             let (schedule, due) = Schedule::start(
                 now,
                 index,
                 count,
-                check.interval.as_milliseconds(),
-                check.jitter.as_milliseconds(),
+                wanted.check.interval.as_milliseconds(),
+                wanted.check.jitter.as_milliseconds(),
             );
-            let mut address = server.address().to_vec();
-            if let Some(port) = check.port {
-                set_port(&mut address, port);
-            }
             let number = self.next_number.get();
             self.next_number.set(number + 1);
-            let schedule = RefCell::new(schedule);
-            let target = Target { slot: self.slot, cluster, server, check, address, schedule };
-            self.targets.borrow_mut().insert(number, Rc::new(target));
+            targets.insert(number, Rc::new(Target::new(wanted, consumers, schedule)));
             self.queue.borrow_mut().push(Reverse((due, number)));
         }
-        self.wake();
     }
 
     /// Has the rotation of a cluster follow the verdicts.
@@ -301,16 +291,40 @@ impl Loop {
     async fn check(self: Rc<Self>, number: u64, target: Rc<Target>) {
         let under_way = UnderWay { state: self, number, target, started: process::now() };
         let UnderWay { state, target, .. } = &under_way;
+        state.deadlines.borrow_mut().insert(under_way.deadline());
         let milliseconds = target.check.timeout.as_milliseconds();
-        match timeout(milliseconds, target.probe()).await {
-            Some(Ok(verdict)) => state.settle(target, &verdict),
+        match timeout(milliseconds, target.ask()).await {
+            Some(Ok((verdict, details))) => state.conclude(target, &verdict, details.as_ref()),
             None => {
                 let message = format!("timed out after {}", target.check.timeout);
-                state.settle(target, &Verdict::Fail(message.into()));
+                state.conclude(target, &Verdict::Fail(message.into()), None);
             }
             Some(Err(ConnectionError::Exiting)) => {}
-            Some(Err(error)) => state.report_trouble(&error),
+            Some(Err(error)) => state.report_trouble(format_args!("{error} in this worker")),
         }
+    }
+
+    /// Takes in what a check found, unless it is not known to be the server's fault.
+    fn conclude(&self, target: &Target, verdict: &Verdict, details: Option<&RedisDetails>) {
+        if !self.is_current() {
+            return;
+        }
+        let late = self.lateness(process::now());
+        let voided = target.voided.get();
+        if *verdict != Verdict::Pass && late > LATE && voided < MOST_VOIDED {
+            target.voided.set(voided + 1);
+            return self.report_trouble(format_args!("this worker was held up for {late}ms"));
+        }
+        target.voided.set(0);
+        self.settle(target, verdict, details);
+    }
+
+    /// By how much the timer is late that is due first, in milliseconds.
+    fn lateness(&self, now: u64) -> u64 {
+        let deadline = self.deadlines.borrow().first().map(|(deadline, _)| *deadline);
+        let wakes_at = Some(self.wakes_at.get()).filter(|&at| at != 0);
+        let first = deadline.into_iter().chain(wakes_at).min();
+        first.map_or(0, |first| now.saturating_sub(first))
     }
 
     /// Has the dispatcher look what is due.
@@ -328,91 +342,109 @@ impl Loop {
         self.slot.configuration() == self.root.configuration()
     }
 
-    fn settle(&self, target: &Target, verdict: &Verdict) {
-        if !self.is_current() {
-            return;
-        }
-        let failure = match verdict {
-            Verdict::Pass => None,
-            Verdict::Unstable(reason) | Verdict::Fail(reason) => Some(reason.as_ref()),
+    fn settle(&self, target: &Target, verdict: &Verdict, details: Option<&RedisDetails>) {
+        let (finding, reason) = match verdict {
+            Verdict::Pass => (Finding::Pass, ""),
+            Verdict::Unstable(reason) => (Finding::Unstable, reason.as_ref()),
+            Verdict::Fail(reason) => (Finding::Fail, reason.as_ref()),
         };
-        let thresholds = Thresholds { fails: target.check.fails, passes: target.check.passes };
         let (now, seconds) = (process::now(), process::seconds());
-        let observation = target.cluster.observe(target.server, failure, thresholds, now, seconds);
-        if observation.changes_use {
-            self.refresh(target.cluster);
+        let shown = target.shown_details(finding, details);
+        for consumer in target.consumers.borrow().iter() {
+            let reason = consumer.told(reason);
+            let observation = consumer.cluster.observe(
+                consumer.server,
+                (consumer.check, consumer.thresholds),
+                (finding, &reason),
+                now,
+                seconds,
+            );
+            if let Some(text) = &shown {
+                // What does not fit is shown the next time.
+                let _ = self
+                    .configuration
+                    .with_slab(|slab| consumer.cluster.set_details(slab, consumer.server, text));
+            }
+            if observation.changes_use {
+                self.refresh(consumer.cluster);
+            }
+            report(consumer, &observation, &reason);
         }
         self.root.set_checked_at(seconds);
         self.root.checker_beat(now);
-        target.report(&observation, failure);
     }
 
-    fn report_trouble(&self, error: &ConnectionError) {
+    /// Logs that checks give no verdict; not again and again.
+    fn report_trouble(&self, trouble: std::fmt::Arguments<'_>) {
         let now = process::now();
         if self.reported_at.get().is_none_or(|at| now.saturating_sub(at) >= REPORTS_APART) {
             self.reported_at.set(Some(now));
             log::write(
                 NGX_LOG_WARN,
-                format_args!("{error} in this worker: checks cannot be made and give no verdict"),
+                format_args!("{trouble}: checks cannot be made and give no verdict"),
             );
         }
     }
 }
 
-impl Target {
-    /// One check.
-    async fn probe(&self) -> Result<Verdict, ConnectionError> {
-        match self.exchange().await {
-            Err(ConnectionError::Peer(error)) => Ok(Verdict::Fail(reason(&error).into())),
-            result => result,
+/// What is to be asked of the servers of a cluster, one for each address and check. The records are
+/// pinned; the caller holds the slab.
+fn wanted(entry: &'static Entry, slot: &'static Slot, kinds: &mut Kinds) -> Vec<Wanted> {
+    let Some(cluster) = entry.records.get() else { return Vec::new() };
+    let checks = &entry.settings.checks;
+    let different: HashMap<_, _> = entry
+        .settings
+        .levels
+        .iter()
+        .flat_map(|level| &level.servers)
+        .map(|server| (server.server.as_str(), &server.check))
+        .collect();
+    let mut seen = HashSet::new();
+    let guard = cluster.lock();
+    let servers = guard
+        .generation()
+        .into_iter()
+        .flat_map(|generation| generation.servers_to_check())
+        .filter(|server| seen.insert(server.address()));
+    let mut found = Vec::new();
+    for server in servers {
+        for (index, check) in checks.iter().enumerate() {
+            let check = match different.get(server.name()) {
+                Some(different) => check.of_server(different),
+                None => check.clone(),
+            };
+            let consumer = Consumer::new(slot, cluster, server, index, &check, checks.len() > 1);
+            found.push(Wanted::new(check, consumer, kinds));
         }
     }
+    found
+}
 
-    async fn exchange(&self) -> Result<Verdict, ConnectionError> {
-        let mut connection = Connection::connect(&self.address, self.server.name()).await?;
-        let Some(mut probe) = Probe::new(self.check) else {
-            return Err(ConnectionError::Local("no such check"));
-        };
-        let mut step = probe.connected();
-        loop {
-            step = match step {
-                Step::Send(bytes) => {
-                    connection.send(&bytes).await?;
-                    Step::Receive
-                }
-                Step::Receive => connection.receive(|bytes| probe.feed(bytes)).await?,
-                Step::StartTls(_) => return Err(ConnectionError::Local("no TLS")),
-                Step::Done(verdict) | Step::Farewell(_, verdict) => return Ok(verdict),
-            }
-        }
-    }
-
-    fn report(&self, observation: &Observation, failure: Option<&str>) {
-        let name = self.cluster.name();
-        match observation.server {
-            // Before its first check a server is used as if it had passed.
-            None | Some((State::Unchecked, State::Ok)) => {}
-            Some((from, to)) => log::write(
-                NGX_LOG_NOTICE,
-                format_args!(
-                    "cluster \"{name}\", server \"{}\": from {} to {}: {}",
-                    self.server.name(),
-                    from.as_str(),
-                    to.as_str(),
-                    failure.unwrap_or("check passed"),
-                ),
+fn report(consumer: &Consumer, observation: &Observation, reason: &str) {
+    let name = consumer.cluster.name();
+    match observation.server {
+        // Before its first check a server is used as if it had passed.
+        None | Some((State::Unchecked, State::Ok)) => {}
+        Some((from, to)) => log::write(
+            NGX_LOG_NOTICE,
+            format_args!(
+                "cluster \"{name}\", server \"{}\": from {} to {}: {}",
+                consumer.server.name(),
+                from.as_str(),
+                to.as_str(),
+                if reason.is_empty() { "check passed" } else { reason },
             ),
-        }
-        announce(self.cluster);
-        if observation.reinstated {
-            log::write(
-                NGX_LOG_NOTICE,
-                format_args!(
-                    "cluster \"{name}\": no working server is left, those out of use for failed \
-                     requests are used again"
-                ),
-            );
-        }
+        ),
+    }
+    announce(consumer.cluster);
+    if observation.reinstated {
+        log::write(
+            NGX_LOG_NOTICE,
+            format_args!(
+                "cluster \"{name}\": no working server is left, those out of use for failed \
+                 requests are used again"
+            ),
+        );
     }
 }
 
@@ -433,20 +465,18 @@ fn announce(cluster: &Cluster) {
         Kept::All => "all stay in use as unstable".to_owned(),
         Kept::One(server) => format!("server \"{}\" stays in use as unstable", server.name()),
         Kept::None => "none is used".to_owned(),
+        Kept::Unstable => "those that work, if not wholly, stay in use as unstable".to_owned(),
+        Kept::Awaited => {
+            return log::write(
+                NGX_LOG_NOTICE,
+                format_args!(
+                    "cluster \"{name}\": no server has passed its first check, none is used"
+                ),
+            )
+        }
     };
     log::write(
         NGX_LOG_NOTICE,
         format_args!("cluster \"{name}\": every server has failed its checks, {what}"),
     );
-}
-
-/// An error of the operating system in a few words: "connection refused".
-fn reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut characters = text.chars();
-    match characters.next() {
-        Some(first) => first.to_lowercase().chain(characters).collect(),
-        None => String::new(),
-    }
 }

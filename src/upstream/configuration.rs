@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::rings::Rings;
 use crate::logic::balance::ring;
-use crate::logic::settings::{self, Level};
+use crate::logic::settings::{self, Check, Level};
 use crate::logic::status::Usage;
 use crate::nginx::conf::{Conf, Position};
 use crate::nginx::zone::LockedSlab;
@@ -258,6 +258,18 @@ impl Entry {
         &self.settings.name
     }
 
+    /// What stands for each check: for what is asked, and whether it is mandatory. A record of a check
+    /// is used again where both are the same.
+    pub fn check_keys(&self) -> Vec<(u16, bool)> {
+        let key = |check: &Check| {
+            let text = serde_json::to_string(&check.question()).unwrap_or_default();
+            let sum = crc32fast::hash(text.as_bytes());
+            // 0 stands for no check.
+            ((sum ^ sum >> 16) as u16).max(1)
+        };
+        self.settings.checks.iter().map(|check| (key(check), !check.mandatory.is_off())).collect()
+    }
+
     fn prepare(&self, root: &Root, slab: &impl Slab, old: Option<&Root>) -> Result<(), Full> {
         let plan = self.plan(&self.settings.levels, &self.addresses);
         root.prepare(slab, &self.settings.name, &plan, old)
@@ -266,6 +278,7 @@ impl Entry {
     /// What is to be in the zone where the cluster has these levels, with these addresses.
     pub fn plan<'a>(&self, levels: &'a [Level], addresses: &'a [Vec<Vec<u8>>]) -> Plan<'a> {
         let checked = !self.settings.checks.is_empty();
+        let awaits_pass = self.settings.checks.iter().any(|check| !check.mandatory.is_off());
         let peer = |(server, address): (&'a settings::Server, &'a Vec<u8>)| PeerPlan {
             name: &server.server,
             address,
@@ -276,7 +289,8 @@ impl Entry {
             slow_start: server.slow_start.as_milliseconds(),
             down: server.down,
             drain: server.drain,
-            checked: checked && !server.down,
+            checked: checked && !server.down && server.check.is_on,
+            awaits_pass,
             ring: ring::base(server.written.as_bytes()),
             sticky: server.sticky.as_bytes(),
         };

@@ -3,10 +3,12 @@
 
 pub mod checker;
 pub mod configuration;
+mod exchange;
 pub mod peer;
 mod rings;
 #[cfg(ngx_feature = "ssl")]
 pub mod session;
 pub mod status;
 pub mod subsystem;
+mod target;
 pub mod worker;

@@ -52,17 +52,20 @@ fn cluster(cluster: &shm::cluster::Cluster) -> Option<Cluster> {
     let mut guard = cluster.lock();
     let generation = guard.generation()?;
     let mut server = |peer: &Peer| {
-        let record = peer.server.record();
-        let state = State::of(record.health, peer.server.is_kept());
+        let state = State::of(peer.server.health(), peer.server.is_kept());
         let checked = !peer.down && peer.server.is_checked() && state != State::Unchecked;
-        let message = peer.server.message(&mut guard);
+        let message = peer.server.message(&mut guard).to_owned();
+        let details = serde_json::from_str(peer.server.details(&mut guard)).ok();
         Server {
             address: peer.server.name().to_owned(),
             checked: checked.then(|| Checked {
                 state,
-                fail_num: record.fails,
-                lastmodified: process::local_time(peer.server.changed_at()),
-                msg: Some(message).filter(|message| !message.is_empty()).map(str::to_owned),
+                fail_num: peer.server.fails(),
+                lastmodified: Some(peer.server.changed_at())
+                    .filter(|&at| at != 0)
+                    .map(process::local_time),
+                msg: Some(message).filter(|message| !message.is_empty()),
+                details,
             }),
             weight: peer.weight,
             max_fails: peer.max_fails,

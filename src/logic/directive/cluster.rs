@@ -3,13 +3,23 @@
 use std::str;
 
 use super::{DirectiveError, Result, Word};
-use crate::logic::settings::{self, Balance, Limits, Protected, Statuses, Time, Timeouts};
+use crate::logic::settings::{
+    self, Balance, Limits, Protected, ServerCheck, Statuses, Time, Timeouts,
+};
 
 /// The shortest time of a limit.
 const MIN_TIME: Time = Time::milliseconds(1);
 
 /// The most tries.
 const MAX_TRIES: u32 = 1_000_000;
+
+/// The values of `protected=`.
+pub(super) const PROTECTED: [(&str, Protected); 4] = [
+    ("all", Protected::All),
+    ("one", Protected::One),
+    ("on", Protected::One),
+    ("off", Protected::Off),
+];
 
 /// The parameters of `checkups_cluster`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,12 +41,6 @@ pub struct ClusterDirective {
 pub fn cluster(words: &[&[u8]]) -> Result<ClusterDirective> {
     const ALLOWED: &str = "one NAME, tries=, tries_timeout=, protected=, connect_timeout=, \
                            send_timeout= and read_timeout=";
-    const PROTECTED: [(&str, Protected); 4] = [
-        ("all", Protected::All),
-        ("one", Protected::One),
-        ("on", Protected::One),
-        ("off", Protected::Off),
-    ];
     let mut directive = ClusterDirective::default();
     let mut protected = None;
 
@@ -213,26 +217,44 @@ pub struct ServerDirective {
     pub slow_start: Option<Time>,
     /// See [`settings::Server::drain`].
     pub drain: bool,
+    /// See [`settings::Server::check`].
+    pub check: ServerCheck,
 }
 
-/// Parses the words after `checkups_server`: `ADDRESS [slow_start=T] [drain]`.
+impl ServerDirective {
+    /// Whether it says anything that nginx's own balancers do not know.
+    pub fn needs_cluster(&self) -> bool {
+        self.slow_start.is_some() || self.drain
+    }
+}
+
+/// Parses the words after `checkups_server`: `ADDRESS [slow_start=T] [drain] [check=off]
+/// [check_port=N] [check_host=NAME]`.
 ///
 /// # Errors
 /// On unknown or repeated words, on values out of range, and where there is no address.
 pub fn server(words: &[&[u8]]) -> Result<ServerDirective> {
-    const ALLOWED: &str = "slow_start= and drain";
+    const ALLOWED: &str = "slow_start=, drain, check=, check_port= and check_host=";
     let missing = DirectiveError::Missing { what: "the ADDRESS of the server" };
     let (address, words) = words.split_first().ok_or(missing)?;
     let address = Word::new(address).text.into_owned();
     let (mut slow_start, mut drain) = (None, None);
+    let (mut check, mut check_port, mut check_host) = (None, None, None);
     for word in words.iter().map(|word| Word::new(word)) {
         match word.parameter().map(|(name, _)| name) {
             Some("slow_start") => word.once(&mut slow_start, |w| w.time(Time::seconds(0)))?,
             None if word.text == "drain" => word.once(&mut drain, |_| Ok(()))?,
+            Some("check") => {
+                let values = [("on", true), ("off", false)];
+                word.once(&mut check, |w| w.one_of(&values, "on or off"))?;
+            }
+            Some("check_port") => word.once(&mut check_port, Word::port)?,
+            Some("check_host") => word.once(&mut check_host, Word::host)?,
             _ => return Err(word.unknown(ALLOWED)),
         }
     }
-    Ok(ServerDirective { address, slow_start, drain: drain.is_some() })
+    let check = ServerCheck { is_on: check.unwrap_or(true), port: check_port, host: check_host };
+    Ok(ServerDirective { address, slow_start, drain: drain.is_some(), check })
 }
 
 /// The parameters of `checkups_api`.
@@ -388,12 +410,17 @@ mod tests {
         let parsed = server(&words("10.0.0.1:80 drain slow_start=30s")).unwrap();
         let address = "10.0.0.1:80".to_owned();
         let slow_start = Some(Time::seconds(30));
-        assert_eq!(parsed, ServerDirective { address, slow_start, drain: true });
+        let check = ServerCheck::default();
+        assert_eq!(parsed, ServerDirective { address, slow_start, drain: true, check });
+        let parsed = server(&words("a check=off check_port=81 check_host=b.c")).unwrap();
+        let check = ServerCheck { is_on: false, port: Some(81), host: Some("b.c".to_owned()) };
+        assert_eq!(parsed.check, check);
+        assert!(!parsed.needs_cluster());
         for (line, error) in [
             ("", "the ADDRESS of the server is missing"),
             ("a drain drain", "duplicate parameter \"drain\""),
-            ("a b", "unknown parameter \"b\", allowed are slow_start= and drain"),
-            ("a weight=2", "unknown parameter \"weight=2\", allowed are slow_start= and drain"),
+            ("a b", "unknown parameter \"b\", allowed are slow_start=, drain, check=, check_port= and check_host="),
+            ("a weight=2", "unknown parameter \"weight=2\", allowed are slow_start=, drain, check=, check_port= and check_host="),
         ] {
             assert_eq!(server(&words(line)).unwrap_err().to_string(), error, "{line}");
         }

@@ -8,9 +8,10 @@ use std::str;
 
 use thiserror::Error;
 
+use super::password::PasswordError;
 use super::settings::{Time, MAX_NAME};
 
-pub use check::check;
+pub use check::{check, CheckDirective};
 pub use cluster::{
     api, balance, cluster, cluster_name, fail_status, level, level_from, server, ApiDirective,
     ClusterDirective, LevelDirective, LevelFromDirective, Only, ServerDirective,
@@ -38,7 +39,7 @@ pub enum DirectiveError {
         /// The word.
         word: String,
         /// The parameters there are.
-        allowed: &'static str,
+        allowed: String,
     },
     /// A parameter whose value is out of range or not of its form.
     #[error("invalid value in \"{word}\", it must be {allowed}")]
@@ -62,7 +63,7 @@ pub enum DirectiveError {
         /// The type of the check.
         kind: &'static str,
         /// The parameters it has.
-        allowed: &'static str,
+        allowed: String,
     },
     /// A name that no cluster can have.
     #[error(
@@ -107,7 +108,7 @@ pub enum DirectiveError {
         name: String,
     },
     /// The type of a check is missing or none of those there are.
-    #[error("{} of check, allowed are tcp, http and off", match .word {
+    #[error("{} of check, allowed are tcp, http, https, grpc, redis, mysql, postgres and off", match .word {
         Some(word) => format!("unknown type \"{word}\""),
         None => "missing type".to_owned(),
     })]
@@ -121,6 +122,37 @@ pub enum DirectiveError {
         /// The first of them.
         word: String,
     },
+    /// Parameters of which only one may be given.
+    #[error("\"{one}\" and \"{other}\" do not go together")]
+    Together {
+        /// The one.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// A parameter that means nothing without another.
+    #[error("\"{one}\" needs \"{other}\"")]
+    Without {
+        /// The one.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// A block of conditions for checks of another type.
+    #[error("checkups_match \"{name}\" is for checks of another type")]
+    Match {
+        /// Its name.
+        name: String,
+    },
+    /// Certificates are to be verified, and none is trusted.
+    #[error(
+        "\"ssl_trusted_certificate=\" is missing: the certificate of the server cannot be verified \
+         without; \"ssl_verify=off\" does without"
+    )]
+    NothingTrusted,
+    /// What is no password.
+    #[error("{0}")]
+    Password(PasswordError),
     /// The words of `checkups_zone` do not have the form `NAME:SIZE`.
     #[error("invalid zone \"{word}\", it must be NAME:SIZE, for example checkups:4m")]
     Zone {
@@ -162,20 +194,28 @@ impl<'a> Word<'a> {
         self.parameter().map_or("", |(_, value)| value)
     }
 
+    /// The word for a message, without a password.
+    fn shown(&self) -> Cow<'_, str> {
+        match self.parameter() {
+            Some(("password", _)) => Cow::Borrowed("password=***"),
+            _ => Cow::Borrowed(&self.text),
+        }
+    }
+
     fn once<T>(&self, slot: &mut Option<T>, parse: impl FnOnce(&Self) -> Result<T>) -> Result<()> {
         if slot.is_some() {
-            return Err(DirectiveError::Duplicate { word: self.text.to_string() });
+            return Err(DirectiveError::Duplicate { word: self.shown().into_owned() });
         }
         *slot = Some(parse(self)?);
         Ok(())
     }
 
-    fn unknown(&self, allowed: &'static str) -> DirectiveError {
-        DirectiveError::Unknown { word: self.text.to_string(), allowed }
+    fn unknown(&self, allowed: impl Into<String>) -> DirectiveError {
+        DirectiveError::Unknown { word: self.shown().into_owned(), allowed: allowed.into() }
     }
 
     fn invalid(&self, allowed: impl Into<String>) -> DirectiveError {
-        DirectiveError::Value { word: self.text.to_string(), allowed: allowed.into() }
+        DirectiveError::Value { word: self.shown().into_owned(), allowed: allowed.into() }
     }
 
     fn number(&self, least: u32, most: u32) -> Result<u32> {
@@ -194,6 +234,10 @@ impl<'a> Word<'a> {
     fn one_of<T: Copy>(&self, values: &[(&str, T)], allowed: &str) -> Result<T> {
         let found = values.iter().find(|(name, _)| *name == self.value());
         found.map(|&(_, value)| value).ok_or_else(|| self.invalid(allowed))
+    }
+
+    fn port(&self) -> Result<u16> {
+        Ok(self.number(1, u32::from(u16::MAX))? as u16)
     }
 
     fn uri(&self) -> Result<String> {

@@ -130,6 +130,10 @@ mod tests {
             method: "GET".to_owned(),
             uri: "/up?a=1".to_owned(),
             host: "api".to_owned(),
+            headers: Vec::new(),
+            body: None,
+            keepalive_time: None,
+            matching: None,
         })
     }
 

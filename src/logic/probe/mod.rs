@@ -70,7 +70,7 @@ impl Probe {
     pub fn new(check: &Check) -> Option<Self> {
         let ssl = check.tls.as_ref().map_or(Ssl::Off, |tls| tls.ssl);
         Some(match &check.probe {
-            settings::Probe::Tcp => Self::Tcp,
+            settings::Probe::Tcp(_) => Self::Tcp,
             settings::Probe::Http(settings) => Self::Http(http::HttpProbe::new(settings)),
             settings::Probe::Redis(settings) => Self::Redis(redis::RedisProbe::new(settings)),
             settings::Probe::Mysql(settings) => Self::Mysql(mysql::MysqlProbe::new(settings, ssl)),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::ptr;
 
 use crate::logic::balance::ring::{self, Member, Ring};
-use crate::logic::health::{Health, Thresholds};
+use crate::logic::health::{Finding, Health, Thresholds};
 use crate::logic::status::State;
 use crate::shm::cluster::{Cluster, Ejected, Outcome};
 use crate::shm::generation::{Generation, LevelPlan, PeerPlan, Plan};
@@ -24,6 +24,11 @@ use proptest::prelude::*;
 
 const ONCE: Thresholds = Thresholds { fails: 1, passes: 1 };
 
+/// What a check found: that the server failed with this message, or passed.
+fn found(failure: Option<&str>) -> (Finding, &str) {
+    failure.map_or((Finding::Pass, ""), |reason| (Finding::Fail, reason))
+}
+
 fn peer(name: &str, weight: u32) -> PeerPlan<'_> {
     PeerPlan {
         name,
@@ -36,6 +41,7 @@ fn peer(name: &str, weight: u32) -> PeerPlan<'_> {
         down: false,
         drain: false,
         checked: true,
+        awaits_pass: false,
         ring: ring::base(name.as_bytes()),
         sticky: name.as_bytes(),
     }
@@ -242,7 +248,7 @@ impl Zone {
             .find(|peer| peer.server.name() == name)
             .unwrap()
             .server;
-        let observation = cluster.observe(server, failure, ONCE, now, 5);
+        let observation = cluster.observe(server, (0, ONCE), found(failure), now, 5);
         if observation.changes_use {
             self.root.refresh(&self.heap, cluster).unwrap();
         }
@@ -457,12 +463,12 @@ fn a_reload_keeps_what_is_known() {
     zone.configure(&[("api", &[vec![peer("A", 5), peer("B", 1), peer("C", 1), peer("D", 1)]])]);
     assert_eq!(zone.root.configuration(), 2);
     let c = cluster.lock().generation().unwrap().peers()[2].server;
-    assert_eq!((c.record().health, c.record().fails, c.changed_at()), (Health::Failed, 1, 5));
+    assert_eq!((c.health(), c.fails(), c.changed_at()), (Health::Failed, 1, 5));
     assert_eq!(c.message(&mut cluster.lock()), "status 500");
     // Unchecked from now on: what the checks said no longer holds.
     let unchecked = PeerPlan { checked: false, ..peer("C", 1) };
     zone.configure(&[("api", &[vec![peer("A", 5), unchecked]])]);
-    assert_eq!((c.record().health, c.changed_at()), (Health::Unchecked, 0));
+    assert_eq!((c.health(), c.changed_at()), (Health::Unchecked, 0));
     assert_eq!(c.message(&mut cluster.lock()), "");
 }
 
@@ -706,7 +712,7 @@ fn another_zone_takes_over_what_is_known() {
     new.root.commit(&new.heap);
     let carried = new.used("api");
     let c = carried.lock().generation().unwrap().peers()[2].server;
-    assert_eq!((c.record().health, c.changed_at()), (Health::Failed, 5));
+    assert_eq!((c.health(), c.changed_at()), (Health::Failed, 5));
     assert_eq!(c.message(&mut carried.lock()), "status 500");
     new.check(&carried, "C", None);
     assert_eq!(names(carried, 4), "ACAA");

@@ -55,7 +55,7 @@ fn another_is_kept_when_it_passes_a_check_or_the_one_is_gone() {
     assert_eq!(names(cluster, 2), "AA");
     let twice = Thresholds { fails: 1, passes: 2 };
     let b = cluster.lock().generation().unwrap().peers()[1].server;
-    let passed = cluster.observe(b, None, twice, 200, 5);
+    let passed = cluster.observe(b, (0, twice), found(None), 200, 5);
     assert_eq!(passed.server, Some((State::Err, State::Unstable)));
     assert_eq!(passed.kept, Some(Kept::One(b)));
     zone.root.refresh(&zone.heap, &cluster).unwrap();
@@ -137,4 +137,117 @@ fn a_first_check_that_passes_ends_the_time_out_of_use() {
         selected.server.name() == "A"
     });
     assert!((49..=51).contains(&picks.count()));
+}
+
+/// Checks the first server of a cluster with one of its checks.
+fn observe(
+    (zone, cluster): (&Zone, &Cluster),
+    check: usize,
+    finding: Finding,
+) -> Option<(State, State)> {
+    let server = cluster.lock().generation().unwrap().peers()[0].server;
+    let reason = if finding == Finding::Pass { String::new() } else { format!("by {check}") };
+    let observation = cluster.observe(server, (check, ONCE), (finding, &reason), 100, 5);
+    if observation.changes_use {
+        zone.root.refresh(&zone.heap, cluster).unwrap();
+    }
+    observation.server
+}
+
+fn message(cluster: &Cluster) -> String {
+    let mut guard = cluster.lock();
+    let server = guard.generation().unwrap().peers()[0].server;
+    server.message(&mut guard).to_owned()
+}
+
+#[test]
+fn all_checks_of_a_server_must_pass() {
+    use Finding::{Fail, Pass};
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
+    cluster.align(&[(7, false), (8, false)]);
+    assert_eq!(observe((&zone, &cluster), 0, Pass), Some((State::Unchecked, State::Ok)));
+    assert_eq!(observe((&zone, &cluster), 1, Fail), Some((State::Ok, State::Err)));
+    assert_eq!(message(&cluster), "by 1");
+    assert_eq!(observe((&zone, &cluster), 0, Fail), None);
+    assert_eq!(message(&cluster), "by 0");
+    assert_eq!(observe((&zone, &cluster), 1, Fail), None);
+    assert_eq!(message(&cluster), "by 0");
+    assert_eq!(observe((&zone, &cluster), 0, Pass), None);
+    assert_eq!(message(&cluster), "");
+    assert_eq!(observe((&zone, &cluster), 1, Pass), Some((State::Err, State::Ok)));
+}
+
+#[test]
+fn records_follow_their_checks() {
+    use Finding::{Fail, Pass};
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
+    let health = || cluster.lock().generation().unwrap().peers()[0].server.health();
+    cluster.align(&[(7, false), (8, false)]);
+    observe((&zone, &cluster), 0, Pass);
+    observe((&zone, &cluster), 1, Fail);
+    // At another place.
+    assert!(!cluster.align(&[(8, false), (7, false)]));
+    assert_eq!(observe((&zone, &cluster), 0, Pass), Some((State::Err, State::Ok)));
+    observe((&zone, &cluster), 0, Fail);
+    // A check that is new begins with what is known of the server.
+    assert!(!cluster.align(&[(9, false)]));
+    assert_eq!(health(), Health::Failed);
+    assert!(!cluster.align(&[(9, false), (10, false)]));
+    assert_eq!(observe((&zone, &cluster), 0, Pass), None);
+    // The one that failed is gone.
+    assert!(cluster.align(&[(9, false)]));
+    assert_eq!(health(), Health::Up);
+}
+
+#[test]
+fn what_is_unstable_is_used_while_no_other_passes() {
+    use Finding::{Fail, Pass, Unstable};
+    let levels = [vec![peer("A", 1), peer("B", 1)]];
+    let (zone, cluster) = Zone::of(&protected(Protected::Off, &levels));
+    assert_eq!(observe((&zone, &cluster), 0, Unstable), Some((State::Unchecked, State::Err)));
+    assert_eq!(names(cluster, 2), "BB");
+    assert_eq!(zone.check_at(&cluster, "B", Some("x"), 300).kept, Some(Kept::Unstable));
+    assert_eq!(names(cluster, 2), "AA");
+    assert_eq!(observe((&zone, &cluster), 0, Fail), Some((State::Unstable, State::Err)));
+    assert!(cluster.lock().kept() == Kept::None);
+    assert_eq!(observe((&zone, &cluster), 0, Pass), Some((State::Err, State::Ok)));
+    assert_eq!(names(cluster, 2), "AA");
+}
+
+#[test]
+fn a_server_that_has_to_pass_first_is_not_used_before() {
+    use Finding::{Fail, Pass};
+    let awaited = |name| PeerPlan { awaits_pass: true, ..peer(name, 1) };
+    let (zone, cluster) = Zone::with(&[vec![awaited("A"), awaited("B")]]);
+    cluster.align(&[(7, true)]);
+    assert!(cluster.lock().kept() == Kept::Awaited);
+    assert!(cluster.pick(100).is_none());
+    // Not even where all fail.
+    zone.check(&cluster, "B", Some("x"));
+    assert_eq!(observe((&zone, &cluster), 0, Fail), Some((State::Checking, State::Err)));
+    assert!(cluster.lock().kept() == Kept::None);
+    assert_eq!(observe((&zone, &cluster), 0, Pass), Some((State::Err, State::Ok)));
+    assert_eq!(names(cluster, 2), "AA");
+    // From now on it is as any other.
+    assert_eq!(observe((&zone, &cluster), 0, Fail), Some((State::Ok, State::Unstable)));
+    assert_eq!(names(cluster, 2), "AA");
+    // A reload asks no server again that has passed.
+    zone.configure(&[("api", &[vec![awaited("A"), awaited("C")]])]);
+    assert_eq!(names(cluster, 2), "AA");
+}
+
+#[test]
+fn details_are_kept_and_freed() {
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("A", 1)]]);
+    let server = |index: usize| cluster.lock().generation().unwrap().peers()[index].server;
+    for text in ["short", "", &"long ".repeat(100), "short"] {
+        cluster.set_details(&zone.heap, server(0), text).unwrap();
+        for index in [0, 1] {
+            assert_eq!(server(index).details(&mut cluster.lock()), text);
+        }
+    }
+    zone.heap.left.set(Some(0));
+    assert!(cluster.set_details(&zone.heap, server(0), &"x".repeat(2000)).is_err());
+    assert_eq!(server(0).details(&mut cluster.lock()), "short");
+    zone.heap.left.set(None);
 }

@@ -1,0 +1,123 @@
+//! The checks of an `upstream` block: those that it says, or else those of the `http` block.
+
+use ngx::http::{HttpModuleMainConf, HttpModuleServerConf};
+
+use super::module::{Module, UpstreamConf};
+use super::wrong::Wrong;
+use crate::logic::directive::CheckDirective;
+use crate::logic::password::Password;
+use crate::logic::settings::Check;
+use crate::nginx::conf::{Conf, Position};
+
+/// The most checks of an upstream.
+pub(super) use crate::shm::server::MAX_CHECKS;
+
+/// What a block says of its checks.
+#[derive(Default)]
+pub(super) struct Checks {
+    /// `checkups_check TYPE`, line by line.
+    lines: Vec<Line>,
+    /// `checkups_check off`.
+    are_off: bool,
+}
+
+/// One `checkups_check`.
+struct Line {
+    directive: CheckDirective,
+    /// What stands in the file that the directive names.
+    password: Option<Password>,
+    position: Position,
+}
+
+impl Checks {
+    /// Takes in what one directive says; `None`: `off`. What it names is read.
+    ///
+    /// # Errors
+    /// Where it does not go with those before it, and where a file cannot be read.
+    pub(super) fn add(
+        &mut self,
+        cf: &mut Conf,
+        directive: Option<CheckDirective>,
+    ) -> Result<(), Wrong> {
+        if self.are_off || (directive.is_none() && !self.lines.is_empty()) {
+            return Err("\"checkups_check off\" stands alone in its block".into());
+        }
+        let Some(directive) = directive else {
+            self.are_off = true;
+            return Ok(());
+        };
+        if self.lines.len() == MAX_CHECKS {
+            return Err(format!("there are too many, a block has at most {MAX_CHECKS}").into());
+        }
+        let password = match &directive.password_file {
+            Some(file) => Some(read_password(cf, file)?),
+            None => None,
+        };
+        self.lines.push(Line { directive, password, position: cf.position() });
+        Ok(())
+    }
+
+    /// Whether the block says anything of checks.
+    fn is_given(&self) -> bool {
+        self.are_off || !self.lines.is_empty()
+    }
+}
+
+/// The checks of the upstream that `own` is of, whose name is `host`.
+///
+/// # Errors
+/// Where something does not fit: where, and what.
+pub(super) fn of_upstream(
+    cf: &mut Conf,
+    own: &UpstreamConf,
+    host: &str,
+) -> Result<Vec<Check>, (Position, String)> {
+    if own.checks.is_given() && own.cluster.is_some() {
+        let with_protected =
+            own.checks.lines.iter().find(|line| line.directive.protected().is_some());
+        if let Some(line) = with_protected {
+            let message = "\"checkups_check\" directive: \"protected=\" stands on \
+                           \"checkups_cluster\" here";
+            return Err((line.position.clone(), message.to_owned()));
+        }
+    }
+    // SAFETY: the http block is being read or was just read, and nginx has its context.
+    let of_http = Module::server_conf(unsafe { &*cf.as_ptr() }).map(|outer| &outer.checks);
+    let checks = match of_http {
+        Some(outer) if !own.checks.is_given() => outer,
+        _ => &own.checks,
+    };
+    // SAFETY: likewise.
+    let main = Module::main_conf(unsafe { &*cf.as_ptr() });
+    let matches = main.map_or(&[][..], |main| &main.matches);
+    let complete = |line: &Line| {
+        let wrong = |reason: &dyn std::fmt::Display| {
+            (line.position.clone(), format!("\"checkups_check\" directive: {reason}"))
+        };
+        let block = match &line.directive.matching {
+            None => None,
+            Some(name) => {
+                let missing = || wrong(&format_args!("there is no checkups_match \"{name}\""));
+                Some(matches.iter().find(|block| block.name() == name).ok_or_else(missing)?)
+            }
+        };
+        let completed = line.directive.complete(host, line.password.as_ref(), block);
+        completed.map_err(|error| wrong(&error))
+    };
+    checks.lines.iter().map(complete).collect()
+}
+
+/// The password in a file, whose name is relative to the configuration.
+fn read_password(cf: &mut Conf, file: &str) -> Result<Password, Wrong> {
+    use std::io::Read;
+    const MOST: u64 = 2 * crate::logic::password::MAX_PASSWORD as u64;
+
+    let path = cf.full_name(file).ok_or(Wrong::Logged)?;
+    let mut contents = Vec::new();
+    let read =
+        std::fs::File::open(&path).and_then(|file| file.take(MOST).read_to_end(&mut contents));
+    let shown = path.display();
+    read.map_err(|error| format!("\"password_file={shown}\": {error}"))?;
+    Ok(Password::from_file(&contents)
+        .map_err(|error| format!("\"password_file={shown}\": {error}"))?)
+}
