@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::balance::Method;
-use super::matching::{Match, Text};
+use super::matching::{Expect, Match, Text};
 use super::password::Password;
 
 /// The longest name of a cluster or level, in bytes.
@@ -426,7 +426,7 @@ pub struct TcpProbe {
     pub send: Option<Text>,
     /// What has to be in the answer; `None`: no answer is waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub expect: Option<Text>,
+    pub expect: Option<Expect>,
     /// The block that says both.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
     #[serde(serialize_with = "match_name")]
