@@ -6,6 +6,7 @@ pub mod mysql;
 pub mod postgres;
 pub mod redis;
 mod resp;
+pub mod tcp;
 mod text;
 
 use std::borrow::Cow;
@@ -53,8 +54,8 @@ const CLOSED: &str = "closed before the response was complete";
 /// that one. gRPC is not among them: what speaks HTTP/2 wants the connection itself.
 #[derive(Debug)]
 pub enum Probe {
-    /// The connection is all that is asked.
-    Tcp,
+    /// A connection, and what is said over it.
+    Tcp(tcp::TcpProbe),
     /// One HTTP request.
     Http(http::HttpProbe),
     /// Redis.
@@ -70,7 +71,7 @@ impl Probe {
     pub fn new(check: &Check) -> Option<Self> {
         let ssl = check.tls.as_ref().map_or(Ssl::Off, |tls| tls.ssl);
         Some(match &check.probe {
-            settings::Probe::Tcp(_) => Self::Tcp,
+            settings::Probe::Tcp(settings) => Self::Tcp(tcp::TcpProbe::new(settings)),
             settings::Probe::Http(settings) => Self::Http(http::HttpProbe::new(settings)),
             settings::Probe::Redis(settings) => Self::Redis(redis::RedisProbe::new(settings)),
             settings::Probe::Mysql(settings) => Self::Mysql(mysql::MysqlProbe::new(settings, ssl)),
@@ -84,7 +85,7 @@ impl Probe {
     /// What to do once the connection is there.
     pub fn connected(&mut self) -> Step {
         match self {
-            Self::Tcp => Step::Done(Verdict::Pass),
+            Self::Tcp(probe) => probe.connected(),
             Self::Http(probe) => probe.connected(),
             Self::Redis(probe) => probe.connected(),
             Self::Mysql(probe) => probe.connected(),
@@ -97,18 +98,27 @@ impl Probe {
         match self {
             Self::Mysql(probe) => probe.secured(),
             Self::Postgres(probe) => probe.secured(),
-            Self::Tcp | Self::Http(_) | Self::Redis(_) => Step::Receive,
+            Self::Tcp(_) | Self::Http(_) | Self::Redis(_) => Step::Receive,
         }
     }
 
     /// Takes bytes of the server; none: it closed the connection.
     pub fn feed(&mut self, bytes: &[u8]) -> Step {
         match self {
-            Self::Tcp => Step::Done(Verdict::Pass),
+            Self::Tcp(probe) => probe.feed(bytes),
             Self::Http(probe) => probe.feed(bytes),
             Self::Redis(probe) => probe.feed(bytes),
             Self::Mysql(probe) => probe.feed(bytes),
             Self::Postgres(probe) => probe.feed(bytes),
+        }
+    }
+
+    /// Whether the connection may serve the next check; to be asked when the check is over. It may
+    /// where the check passed and the response ended as it had said.
+    pub fn is_reusable(&self) -> bool {
+        match self {
+            Self::Http(probe) => probe.is_reusable(),
+            _ => false,
         }
     }
 
