@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::cluster::PROTECTED;
 use super::{DirectiveError, Result, Word, MIN_INTERVAL};
-use crate::logic::matching::{Match, Text};
+use crate::logic::matching::{Expect, Match, Text};
 use crate::logic::password::Password;
 use crate::logic::settings::{
     without_port, Check, GrpcProbe, Header, HttpProbe, Mandatory, MysqlProbe, PostgresProbe, Probe,
@@ -153,7 +153,7 @@ struct Given {
     keepalive_time: Option<Time>,
     matching: Option<String>,
     send: Option<Text>,
-    expect: Option<Text>,
+    expect: Option<Expect>,
     service: Option<String>,
     user: Option<String>,
     password: Option<Password>,
@@ -267,7 +267,9 @@ impl Given {
                 name => Ok(name.to_owned()),
             }),
             "send" => word.once(&mut self.send, text),
-            "expect" => word.once(&mut self.expect, text),
+            "expect" => word.once(&mut self.expect, |w| {
+                Expect::text(&text(w)?).map_err(|_| w.invalid("a shorter text"))
+            }),
             "service" => word.once(&mut self.service, |w| {
                 let service = w.value();
                 let fits = service.len() <= 255 && !service.contains(char::is_control);
