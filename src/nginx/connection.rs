@@ -1,13 +1,21 @@
 //! Connections to servers, for tasks.
+//!
+//! How a connection ends is our choice. Dropped, it is reset (`SO_LINGER` with a time of 0): the
+//! verdict is there and nothing more is to be said, and so neither side keeps the port in
+//! `TIME_WAIT`, of which thousands of checks a second would leave tens of thousands. What a server
+//! still sends is thrown away. [`Connection::finish`] ends it the plain way instead: a reset could
+//! overtake a farewell, and the server would take the end for a broken connection.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
-use std::mem::{self, MaybeUninit};
+use std::mem::{self, offset_of, MaybeUninit};
+use std::net::IpAddr;
 use std::ptr::{self, addr_of_mut};
-use std::task::{Context, Poll, Waker};
+use std::task::{ready, Context, Poll, Waker};
 
 use ngx::ffi::{
-    ngx_close_connection, ngx_connection_t, ngx_event_connect_peer, ngx_event_get_peer,
+    ngx_addr_t, ngx_close_connection, ngx_connection_t, ngx_event_connect_peer, ngx_event_get_peer,
     ngx_event_t, ngx_handle_read_event, ngx_handle_write_event, ngx_int_t, ngx_log_t,
     ngx_peer_connection_t, ngx_str_t, NGX_AGAIN, NGX_DECLINED, NGX_LOG_EMERG, NGX_OK,
 };
@@ -17,10 +25,16 @@ use thiserror::Error;
 use super::conf;
 use super::guard::guard;
 use super::process;
+use super::tls::{self, Tls, TlsOptions};
 
 /// How much is read at a time, in bytes. The buffer is on the stack of the reader, not in the
 /// connection: thousands of them wait at a time.
 const BUFFER: usize = 16 * 1024;
+
+/// How much is read of one connection in one turn of the event loop, in bytes. A server that sends
+/// without an end would otherwise keep its reader, and with it the worker, for as long as it sends
+/// as fast as it is read.
+const MOST_IN_TURN: usize = 16 * 1024;
 
 /// Why a connection did not do what was asked.
 #[derive(Debug, Error)]
@@ -28,6 +42,9 @@ pub enum ConnectionError {
     /// The server, or the way to it.
     #[error("{0}")]
     Peer(io::Error),
+    /// TLS with the server: a few words, at most 63 bytes.
+    #[error("{0}")]
+    Tls(Cow<'static, str>),
     /// This host: no descriptors, connections or memory.
     #[error("{0}")]
     Local(&'static str),
@@ -36,7 +53,18 @@ pub enum ConnectionError {
     Exiting,
 }
 
-/// A connection to a server. Dropping it closes it.
+/// Where to connect to.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectOptions<'a> {
+    /// The socket address, as the system has it.
+    pub address: &'a [u8],
+    /// Its name, for nginx's debug log.
+    pub name: &'a str,
+    /// The address to connect from. A server of another family is connected to without it.
+    pub bind: Option<IpAddr>,
+}
+
+/// A connection to a server. Dropping it resets it.
 pub struct Connection {
     state: Box<State>,
 }
@@ -46,29 +74,86 @@ struct State {
     connection: *mut ngx_connection_t,
     log: ngx_log_t,
     waker: Option<Waker>,
+    /// How much may still be read in this turn of the event loop.
+    budget: usize,
+    tls: Option<tls::Stream>,
+    /// Whether it ends the plain way.
+    is_finished: bool,
+}
+
+/// A socket address of the internet.
+#[repr(C)]
+union Address {
+    v4: libc::sockaddr_in,
+    v6: libc::sockaddr_in6,
+}
+
+impl Address {
+    /// An address without a port, and its length.
+    fn new(ip: IpAddr) -> (Self, usize) {
+        // SAFETY: both are structures of plain numbers, for which zeros are as good as any.
+        let mut this: Self = unsafe { mem::zeroed() };
+        match ip {
+            IpAddr::V4(ip) => {
+                // SAFETY: as above.
+                let mut v4: libc::sockaddr_in = unsafe { mem::zeroed() };
+                v4.sin_family = libc::AF_INET as libc::sa_family_t;
+                v4.sin_addr.s_addr = u32::from_ne_bytes(ip.octets());
+                this.v4 = v4;
+                (this, size_of::<libc::sockaddr_in>())
+            }
+            IpAddr::V6(ip) => {
+                // SAFETY: as above.
+                let mut v6: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+                v6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                v6.sin6_addr.s6_addr = ip.octets();
+                this.v6 = v6;
+                (this, size_of::<libc::sockaddr_in6>())
+            }
+        }
+    }
+}
+
+/// The family of a socket address.
+fn family(address: &[u8]) -> Option<i32> {
+    let bytes = address.get(offset_of!(libc::sockaddr, sa_family)..)?;
+    let bytes = bytes.first_chunk::<{ size_of::<libc::sa_family_t>() }>()?;
+    Some(i32::from(libc::sa_family_t::from_ne_bytes(*bytes)))
 }
 
 impl Connection {
-    /// Connects to a socket address; `name` is for nginx's debug log.
-    pub async fn connect(address: &[u8], name: &str) -> Result<Self, ConnectionError> {
-        let mut this = Self::start(address, name)?;
-        this.wait(|connection| {
+    /// Connects.
+    pub async fn connect(options: ConnectOptions<'_>) -> Result<Self, ConnectionError> {
+        let mut this = Self::start(options)?;
+        poll_fn(|context| {
+            this.check_open()?;
             // SAFETY: the connection is open.
-            unsafe { (*(*connection).write).ready() != 0 }
+            match unsafe { (*(*this.state.connection).write).ready() } {
+                0 => this.suspend(context),
+                _ => Poll::Ready(Ok(())),
+            }
         })
         .await?;
         this.connected()?;
         Ok(this)
     }
 
-    fn start(address: &[u8], name: &str) -> Result<Self, ConnectionError> {
+    fn start(options: ConnectOptions<'_>) -> Result<Self, ConnectionError> {
+        let ConnectOptions { address, name, bind } = options;
         // SAFETY: in a worker the log of the cycle is valid, and what the copy points to is as well
         // for as long as this worker lives.
         let mut log = unsafe { *ngx_cycle_log().as_ref() };
         // nginx would report each refused connection and each full table. The verdict is what
         // counts, and it is logged when it changes.
         log.log_level = NGX_LOG_EMERG as usize;
-        let mut state = Box::new(State { connection: ptr::null_mut(), log, waker: None });
+        let mut state = Box::new(State {
+            connection: ptr::null_mut(),
+            log,
+            waker: None,
+            budget: MOST_IN_TURN,
+            tls: None,
+            is_finished: false,
+        });
 
         let mut name: ngx_str_t = conf::string(name.as_bytes());
         // SAFETY: an ngx_peer_connection_t of zeros is what nginx itself starts from.
@@ -79,7 +164,21 @@ impl Connection {
         peer.get = Some(ngx_event_get_peer);
         peer.log = &mut state.log;
 
-        // SAFETY: nginx only reads the address and the name, during the call. The log outlives the
+        let own_family = family(address);
+        let bind = bind.filter(|ip| {
+            own_family == Some(if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 })
+        });
+        let mut own = bind.map(Address::new);
+        let mut local = own.as_mut().map(|(address, length)| ngx_addr_t {
+            sockaddr: ptr::from_mut(address).cast(),
+            socklen: *length as _,
+            name: conf::string(b""),
+        });
+        if let Some(local) = &mut local {
+            peer.local = local;
+        }
+
+        // SAFETY: nginx only reads the addresses and the name, during the call. The log outlives the
         // connection: both are dropped with `state`, the connection first.
         let (code, error) =
             unsafe { (ngx_event_connect_peer(&mut peer), io::Error::last_os_error()) };
@@ -99,32 +198,31 @@ impl Connection {
                 }
                 Ok(Self { state })
             }
+            _ if bind.is_some() && is_unbindable(&error) => {
+                Err(ConnectionError::Local("the address of bind= is not to be had"))
+            }
             _ => Err(ConnectionError::Local("no connection to spare")),
         }
     }
 
-    /// Waits until `ready`, or until the worker is to exit.
-    async fn wait(
-        &mut self,
-        ready: impl Fn(*mut ngx_connection_t) -> bool,
-    ) -> Result<(), ConnectionError> {
-        poll_fn(|context| self.poll(context, &ready)).await
-    }
-
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        ready: impl Fn(*mut ngx_connection_t) -> bool,
-    ) -> Poll<Result<(), ConnectionError>> {
+    /// Whether nginx still lets connections work.
+    fn check_open(&self) -> Result<(), ConnectionError> {
         // SAFETY: the connection is open until it is dropped.
         if unsafe { (*self.state.connection).close() } != 0 || process::is_exiting() {
-            Poll::Ready(Err(ConnectionError::Exiting))
-        } else if ready(self.state.connection) {
-            Poll::Ready(Ok(()))
+            Err(ConnectionError::Exiting)
         } else {
-            self.state.waker = Some(context.waker().clone());
-            Poll::Pending
+            Ok(())
         }
+    }
+
+    /// Has the task woken at the next event.
+    fn suspend<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<T, ConnectionError>> {
+        self.rearm()?;
+        match &mut self.state.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     /// Looks how the connect ended.
@@ -147,7 +245,7 @@ impl Connection {
         if error != 0 {
             return Err(ConnectionError::Peer(io::Error::from_raw_os_error(error)));
         }
-        self.rearm()
+        Ok(())
     }
 
     /// Asks for the events that are still of interest, for event methods that need it.
@@ -165,30 +263,67 @@ impl Connection {
         }
     }
 
+    /// Makes it a TLS connection. What the server sent in clear before, and was not received, fails
+    /// the handshake.
+    pub async fn start_tls(
+        &mut self,
+        tls: &Tls,
+        options: TlsOptions<'_>,
+    ) -> Result<(), ConnectionError> {
+        // SAFETY: the stream is dropped with `state`, before the connection is closed.
+        let stream = unsafe { tls::Stream::new(tls, &options, self.state.connection) };
+        let Some(stream) = stream else {
+            return Err(ConnectionError::Local("no memory to spare for TLS"));
+        };
+        self.state.tls = Some(stream);
+        poll_fn(|context| self.poll_handshake(context)).await?;
+        match &self.state.tls {
+            Some(stream) if options.verify => {
+                stream.verify(options.name).map_err(ConnectionError::Tls)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        loop {
+            let Some(stream) = &mut self.state.tls else { return Poll::Ready(Ok(())) };
+            let step = stream.handshake();
+            // An alert says to the server why it failed. If it cannot be sent, no matter.
+            let sent = self.poll_flush(context);
+            match step.map_err(ConnectionError::Tls)? {
+                true => return sent,
+                false => {
+                    if let Poll::Ready(result) = sent {
+                        result?;
+                    }
+                    ready!(self.poll_feed(context))?;
+                }
+            }
+        }
+    }
+
+    /// Receives what is there for TLS, or waits for it.
+    fn poll_feed(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        let mut buffer = [MaybeUninit::<u8>::uninit(); BUFFER];
+        let length = ready!(self.poll_read_raw(context, &mut buffer))?;
+        if let Some(stream) = &mut self.state.tls {
+            match length {
+                0 => stream.feed_end(),
+                // SAFETY: so many bytes were written.
+                _ => stream.feed(unsafe { initialized(&buffer, length) }),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Sends all of `bytes`.
     pub async fn send(&mut self, mut bytes: &[u8]) -> Result<(), ConnectionError> {
         while !bytes.is_empty() {
-            let connection = self.state.connection;
-            // SAFETY: the connection is open, and nginx has set its send function.
-            let (code, error) = unsafe {
-                let send = (*connection).send.expect("every connection can send");
-                let code = send(connection, bytes.as_ptr().cast_mut(), bytes.len());
-                (code, io::Error::last_os_error())
-            };
-            match usize::try_from(code) {
-                Ok(sent) => bytes = &bytes[sent..],
-                Err(_) if code == NGX_AGAIN as isize => {
-                    self.rearm()?;
-                    self.wait(|connection| {
-                        // SAFETY: the connection is open.
-                        unsafe { (*(*connection).write).ready() != 0 }
-                    })
-                    .await?;
-                }
-                Err(_) => return Err(ConnectionError::Peer(error)),
-            }
+            let sent = poll_fn(|context| self.poll_write(context, bytes)).await?;
+            bytes = &bytes[sent..];
         }
-        Ok(())
+        poll_fn(|context| self.poll_flush(context)).await
     }
 
     /// Waits for bytes, and gives them to `take`; none: the server closed the connection.
@@ -197,51 +332,249 @@ impl Connection {
         take: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, ConnectionError> {
         let mut take = Some(take);
-        poll_fn(|context| loop {
-            let ready = |connection: *mut ngx_connection_t| {
-                // SAFETY: the connection is open.
-                unsafe { (*(*connection).read).ready() != 0 }
-            };
-            match self.poll(context, ready) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
+        poll_fn(|context| {
             let mut buffer = [MaybeUninit::<u8>::uninit(); BUFFER];
-            let connection = self.state.connection;
+            let length = ready!(self.poll_read(context, &mut buffer))?;
+            let take = take.take().expect("polled to the end once only");
+            // SAFETY: so many bytes were written.
+            Poll::Ready(Ok(take(unsafe { initialized(&buffer, length) })))
+        })
+        .await
+    }
+
+    /// Reads what is there into `buffer`, which must not be empty, or waits for it. The result is
+    /// how many bytes it wrote; 0: the server closed the connection.
+    pub fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Poll<Result<usize, ConnectionError>> {
+        loop {
+            let Some(stream) = &mut self.state.tls else {
+                return self.poll_read_raw(context, buffer);
+            };
+            let read = stream.read(buffer);
+            // There may be an answer of TLS itself. That the server does not take it now does not
+            // keep us from reading; if it cannot be sent at all, reading says so as well.
+            let _ = self.poll_flush(context);
+            match read.map_err(ConnectionError::Tls)? {
+                tls::Read::Bytes(length) => return Poll::Ready(Ok(length)),
+                tls::Read::Closed => return Poll::Ready(Ok(0)),
+                tls::Read::Starved => ready!(self.poll_feed(context))?,
+            }
+        }
+    }
+
+    fn poll_read_raw(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Poll<Result<usize, ConnectionError>> {
+        let connection = self.state.connection;
+        loop {
+            self.check_open()?;
+            // SAFETY: the connection is open.
+            if unsafe { (*(*connection).read).ready() } == 0 {
+                return self.suspend(context);
+            }
+            if self.state.budget == 0 {
+                self.state.budget = MOST_IN_TURN;
+                self.rearm()?;
+                // A task that wakes itself runs in the next turn of the event loop.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let length = buffer.len().min(self.state.budget);
             // SAFETY: the connection is open, nginx has set its receive function, and it writes no
             // more than it is told.
             let (code, error) = unsafe {
                 let receive = (*connection).recv.expect("every connection can receive");
-                let code = receive(connection, buffer.as_mut_ptr().cast(), BUFFER);
+                let code = receive(connection, buffer.as_mut_ptr().cast(), length);
                 (code, io::Error::last_os_error())
             };
             match usize::try_from(code) {
                 Ok(length) => {
-                    // SAFETY: nginx wrote so many bytes.
-                    let bytes =
-                        unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast(), length) };
-                    let take = take.take().expect("polled to the end once only");
-                    return Poll::Ready(Ok(take(bytes)));
+                    self.state.budget -= length;
+                    return Poll::Ready(Ok(length));
                 }
-                Err(_) if code == NGX_AGAIN as isize => {
-                    if let Err(error) = self.rearm() {
-                        return Poll::Ready(Err(error));
-                    }
-                }
+                Err(_) if code == NGX_AGAIN as isize => {}
                 Err(_) => return Poll::Ready(Err(ConnectionError::Peer(error))),
             }
-        })
-        .await
+        }
+    }
+
+    /// Sends the first of `bytes`, of which there must be some, or waits until it can. The result is
+    /// how many. With TLS they may not have left before [`Self::poll_flush`] says so.
+    pub fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, ConnectionError>> {
+        loop {
+            if self.state.tls.is_none() {
+                return self.poll_write_raw(context, bytes);
+            }
+            ready!(self.poll_flush(context))?;
+            let Some(stream) = &mut self.state.tls else { continue };
+            if let Some(length) = stream.write(bytes).map_err(ConnectionError::Tls)? {
+                // What does not leave now goes with the next write or flush.
+                if let Poll::Ready(Err(error)) = self.poll_flush(context) {
+                    return Poll::Ready(Err(error));
+                }
+                return Poll::Ready(Ok(length));
+            }
+            ready!(self.poll_feed(context))?;
+        }
+    }
+
+    /// Sends what is left to be sent, or waits until it can.
+    pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        // While the state has none, the stream is here: the bytes are sent from where they are.
+        let Some(mut stream) = self.state.tls.take() else { return Poll::Ready(Ok(())) };
+        let result = loop {
+            let unsent = stream.unsent();
+            if unsent.is_empty() {
+                break Poll::Ready(Ok(()));
+            }
+            match self.poll_write_raw(context, unsent) {
+                Poll::Ready(Ok(length)) => stream.sent(length),
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        self.state.tls = Some(stream);
+        match result {
+            Poll::Ready(Err(error @ ConnectionError::Peer(_))) => {
+                Poll::Ready(Err(self.last_words().unwrap_or(error)))
+            }
+            result => result,
+        }
+    }
+
+    /// The alert of a server that has closed the connection, if there is one: it tells more than
+    /// that sending failed. A server that does not like the certificate of its client says so after
+    /// the handshake, and a request may be on its way by then.
+    fn last_words(&mut self) -> Option<ConnectionError> {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut buffer = [MaybeUninit::<u8>::uninit(); BUFFER];
+        loop {
+            match self.state.tls.as_mut()?.read(&mut buffer) {
+                Ok(tls::Read::Bytes(_)) => {}
+                Ok(tls::Read::Closed) => return None,
+                Err(reason) => return Some(ConnectionError::Tls(reason)),
+                Ok(tls::Read::Starved) => match self.poll_feed(&mut context) {
+                    Poll::Ready(Ok(())) => {}
+                    _ => return None,
+                },
+            }
+        }
+    }
+
+    fn poll_write_raw(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, ConnectionError>> {
+        let connection = self.state.connection;
+        loop {
+            self.check_open()?;
+            // SAFETY: the connection is open.
+            if unsafe { (*(*connection).write).ready() } == 0 {
+                return self.suspend(context);
+            }
+            // SAFETY: the connection is open, and nginx has set its send function.
+            let (code, error) = unsafe {
+                let send = (*connection).send.expect("every connection can send");
+                let code = send(connection, bytes.as_ptr().cast_mut(), bytes.len());
+                (code, io::Error::last_os_error())
+            };
+            match usize::try_from(code) {
+                Ok(0) => {}
+                Ok(length) => return Poll::Ready(Ok(length)),
+                Err(_) if code == NGX_AGAIN as isize => {}
+                Err(_) => return Poll::Ready(Err(ConnectionError::Peer(error))),
+            }
+        }
+    }
+
+    /// Sends a farewell as far as it can be sent at once, and closes the connection so that the
+    /// server gets to read it.
+    pub fn finish(mut self, farewell: &[u8]) {
+        let mut context = Context::from_waker(Waker::noop());
+        if !farewell.is_empty() && self.poll_write(&mut context, farewell).is_ready() {
+            if let Some(stream) = &mut self.state.tls {
+                stream.close();
+            }
+            let _ = self.poll_flush(&mut context);
+        }
+        self.state.is_finished = true;
+    }
+
+    /// Whether a connection that was idle can be used again: it is open, and nothing has come that
+    /// was not asked for.
+    pub fn is_fresh(&mut self) -> bool {
+        let state = &mut *self.state;
+        let is_drained = match &mut state.tls {
+            Some(stream) => stream.is_drained() && stream.unsent().is_empty(),
+            None => true,
+        };
+        let mut byte = 0u8;
+        // SAFETY: the socket is open; the kernel writes no more than one byte.
+        let code = unsafe {
+            let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+            libc::recv((*state.connection).fd, addr_of_mut!(byte).cast(), 1, flags)
+        };
+        let is_silent =
+            code == -1 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock;
+        is_drained && is_silent && self.check_open().is_ok()
+    }
+
+    /// The socket address of our end; `None`: it has none.
+    pub fn local_address(&self) -> Option<Vec<u8>> {
+        // SAFETY: zeros are an address, of no family.
+        let mut address: libc::sockaddr_storage = unsafe { mem::zeroed() };
+        let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        // SAFETY: the socket is open, and the kernel writes no more than there is room for.
+        unsafe {
+            let fd = (*self.state.connection).fd;
+            if libc::getsockname(fd, addr_of_mut!(address).cast(), &mut length) == -1 {
+                return None;
+            }
+            let length = usize::try_from(length).ok()?.min(size_of_val(&address));
+            let bytes = std::slice::from_raw_parts(ptr::from_ref(&address).cast::<u8>(), length);
+            Some(bytes.to_vec())
+        }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.state.tls = None;
         // SAFETY: it is open, and nobody uses it afterwards; with it go its events, so that the
         // handler is not called again.
-        unsafe { ngx_close_connection(self.state.connection) }
+        unsafe {
+            if !self.state.is_finished {
+                let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+                // If it fails, the connection ends the plain way.
+                libc::setsockopt(
+                    (*self.state.connection).fd,
+                    libc::SOL_SOCKET,
+                    libc::SO_LINGER,
+                    ptr::from_ref(&linger).cast(),
+                    size_of::<libc::linger>() as libc::socklen_t,
+                );
+            }
+            ngx_close_connection(self.state.connection);
+        }
     }
+}
+
+/// # Safety
+/// The first `length` bytes were written.
+unsafe fn initialized(buffer: &[MaybeUninit<u8>], length: usize) -> &[u8] {
+    let buffer = &buffer[..length];
+    // SAFETY: as of the caller; the layout is the same.
+    unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast(), buffer.len()) }
 }
 
 /// Whether a connect failed for want of something on this host.
@@ -249,15 +582,39 @@ fn is_local(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM))
 }
 
+/// Whether binding fails with this.
+fn is_unbindable(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EACCES | libc::EINVAL)
+    )
+}
+
 /// The handler of both events.
 unsafe extern "C" fn on_event(event: *mut ngx_event_t) {
     guard((), || {
         // SAFETY: nginx calls it for open connections only, and ours refer to their state.
-        let state =
-            unsafe { &mut *(*(*event).data.cast::<ngx_connection_t>()).data.cast::<State>() };
-        // Last: the task runs at once and may drop the connection.
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
+        let (connection, state) = unsafe {
+            let connection = (*event).data.cast::<ngx_connection_t>();
+            (connection, &mut *(*connection).data.cast::<State>())
+        };
+        state.budget = MOST_IN_TURN;
+        match state.waker.take() {
+            // Last: the task runs at once and may drop the connection.
+            Some(waker) => waker.wake(),
+            // Nobody waits: a connection that is kept. Where the worker is to exit, which may take
+            // as long as a client stays, the server is told now; the descriptor goes with the task.
+            // SAFETY: the connection is open.
+            None if unsafe { (*connection).close() } != 0 => unsafe {
+                libc::shutdown((*connection).fd, libc::SHUT_RDWR);
+            },
+            // Some event methods would report the same event again and again. That asking them not
+            // to may fail is no matter: who uses the connection next asks again.
+            // SAFETY: the connection is open.
+            None => unsafe {
+                ngx_handle_read_event((*connection).read, 0);
+                ngx_handle_write_event((*connection).write, 0);
+            },
         }
     });
 }

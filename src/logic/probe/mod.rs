@@ -1,9 +1,11 @@
 //! The protocols of the checks, without input or output: a probe says what to send, is fed what
 //! arrives, and comes to a verdict.
 
+pub mod grpc;
 pub mod http;
 pub mod mysql;
 pub mod postgres;
+pub mod proxy_protocol;
 pub mod redis;
 mod resp;
 pub mod tcp;
@@ -48,7 +50,7 @@ pub enum Step {
 }
 
 /// The failure of a server that closes the connection too early.
-const CLOSED: &str = "closed before the response was complete";
+pub const CLOSED: &str = "closed before the response was complete";
 
 /// One check of one server, from the moment on that the connection is there; with TLS from the start,
 /// that one. gRPC is not among them: what speaks HTTP/2 wants the connection itself.
