@@ -7,4 +7,5 @@ pub mod log;
 pub mod pool;
 pub mod process;
 pub mod task;
+pub mod tls;
 pub mod zone;
