@@ -15,7 +15,7 @@ const HTTP2: &str = "h2";
 
 /// The server that is checked.
 #[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
+pub struct Server<'a> {
     /// The socket address that is connected to.
     pub address: &'a [u8],
     /// The name of the server, for nginx's debug log.
@@ -29,42 +29,32 @@ pub struct KeptConnection {
     opened_at: u64,
 }
 
-/// What came of a check.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Whether the server passed.
-    pub verdict: Verdict,
-    /// What it says of itself.
-    pub details: Option<RedisDetails>,
-}
+/// What came of a check: whether the server passed, and what it says of itself.
+pub type Outcome = (Verdict, Option<RedisDetails>);
 
-impl From<Verdict> for Outcome {
-    fn from(verdict: Verdict) -> Self {
-        Self { verdict, details: None }
-    }
-}
-
-/// Checks a server. `tls` is that of the check, if it has one. Where the check keeps its connection,
+/// Asks a server. `tls` is that of the check, if it has one. Where the check keeps its connection,
 /// `kept` is where it is kept from one check of the server to the next.
 ///
-/// What the server is not to blame for is an error, and no verdict. When it is dropped before it is
-/// done, so is the connection.
-pub async fn check(
-    target: Target<'_>,
+/// When this is dropped before it is done, so is the connection.
+///
+/// # Errors
+/// Where that is no verdict: for trouble of this host, or as the worker exits.
+pub async fn ask(
+    server: Server<'_>,
     check: &Check,
     tls: Option<&Tls>,
     kept: &mut Option<KeptConnection>,
 ) -> Result<Outcome, ConnectionError> {
-    let exchange = Exchange { target, check, tls };
+    let exchange = Exchange { server, check, tls };
     match exchange.run(kept).await {
-        Err(ConnectionError::Peer(error)) => Ok(Verdict::Fail(reason(&error).into()).into()),
-        Err(ConnectionError::Tls(reason)) => Ok(Verdict::Fail(reason).into()),
+        Err(ConnectionError::Peer(error)) => Ok((Verdict::Fail(reason(&error).into()), None)),
+        Err(ConnectionError::Tls(reason)) => Ok((Verdict::Fail(reason), None)),
         result => result,
     }
 }
 
 struct Exchange<'a> {
-    target: Target<'a>,
+    server: Server<'a>,
     check: &'a Check,
     tls: Option<&'a Tls>,
 }
@@ -89,7 +79,7 @@ impl Exchange<'_> {
         let connection = self.open().await?;
         if let settings::Probe::Grpc(settings) = &self.check.probe {
             let is_secure = self.check.begins_with_tls();
-            return Ok(grpc::check(connection, settings, is_secure).await?.into());
+            return Ok((grpc::check(connection, settings, is_secure).await?, None));
         }
         let new = KeptConnection { connection, opened_at };
         self.talk(new, kept, &Cell::new(false)).await
@@ -113,7 +103,7 @@ impl Exchange<'_> {
 
     /// Connects, and does what comes before the protocol.
     async fn open(&self) -> Result<Connection, ConnectionError> {
-        let Target { address, name } = self.target;
+        let Server { address, name } = self.server;
         let options = ConnectOptions { address, name, bind: self.check.bind };
         let mut connection = Connection::connect(options).await?;
         if self.check.proxy_protocol {
@@ -203,7 +193,7 @@ impl Exchange<'_> {
                 }
             };
         };
-        Ok(Outcome { verdict, details: probe.details().cloned() })
+        Ok((verdict, probe.details().cloned()))
     }
 }
 

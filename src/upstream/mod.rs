@@ -4,6 +4,8 @@
 pub mod checker;
 pub mod configuration;
 mod exchange;
+mod grpc;
+mod http2;
 pub mod peer;
 mod rings;
 #[cfg(ngx_feature = "ssl")]

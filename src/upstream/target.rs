@@ -160,7 +160,9 @@ impl Target {
 
     /// One check.
     pub async fn ask(&self) -> Result<(Verdict, Option<RedisDetails>), ConnectionError> {
-        exchange::ask(&self.key.0, &self.name, &self.check).await
+        let server = exchange::Server { address: &self.key.0, name: &self.name };
+        let mut kept = None;
+        exchange::ask(server, &self.check, None, &mut kept).await
     }
 
     /// When the next check is due after one that started at `started`, given a `random` number.
