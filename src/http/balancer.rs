@@ -169,6 +169,7 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
     let host = String::from_utf8_lossy(unsafe { conf::bytes(upstream.host) });
     let checks = checks::of_upstream(cf, own, &host)
         .map_err(|(position, message)| cf.refuse_at(&position, message))?;
+    let (checks, tls) = checks.into_iter().unzip();
     let built = read(upstream, own, directive, lines, checks);
     let (settings, addresses) = built.map_err(|message| {
         cf.refuse_at(position, format_args!("\"checkups_cluster\" directive: {message}"));
@@ -201,7 +202,7 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
         order: own.order.take().map(|(_, expression, _)| expression),
         keys: own.balance.take().map_or(Vec::new(), |(_, keys, _)| keys),
     };
-    own.index.set(Some(main.clusters.add(Entry::new(settings, addresses, position.clone()))));
+    own.index.set(Some(main.clusters.add(Entry::new(settings, addresses, tls, position.clone()))));
     main.expressions.push(expressions);
     Ok(())
 }

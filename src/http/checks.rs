@@ -6,8 +6,9 @@ use super::module::{Module, UpstreamConf};
 use super::wrong::Wrong;
 use crate::logic::directive::CheckDirective;
 use crate::logic::password::Password;
-use crate::logic::settings::Check;
+use crate::logic::settings::{Check, Ssl};
 use crate::nginx::conf::{Conf, Position};
+use crate::nginx::tls::{Tls, TlsError};
 
 /// The most checks of an upstream.
 pub(super) use crate::shm::server::MAX_CHECKS;
@@ -26,6 +27,7 @@ struct Line {
     directive: CheckDirective,
     /// What stands in the file that the directive names.
     password: Option<Password>,
+    tls: Option<Tls>,
     position: Position,
 }
 
@@ -53,7 +55,15 @@ impl Checks {
             Some(file) => Some(read_password(cf, file)?),
             None => None,
         };
-        self.lines.push(Line { directive, password, position: cf.position() });
+        let tls = match directive.tls() {
+            None => None,
+            Some(settings) => match Tls::create(cf, settings) {
+                Ok(tls) => Some(tls),
+                Err(TlsError::Absent) if settings.ssl == Ssl::Auto => None,
+                Err(error) => return Err(error.to_string().into()),
+            },
+        };
+        self.lines.push(Line { directive, password, tls, position: cf.position() });
         Ok(())
     }
 
@@ -63,7 +73,8 @@ impl Checks {
     }
 }
 
-/// The checks of the upstream that `own` is of, whose name is `host`.
+/// The checks of the upstream that `own` is of, whose name is `host`, with what those need that use
+/// TLS.
 ///
 /// # Errors
 /// Where something does not fit: where, and what.
@@ -71,7 +82,7 @@ pub(super) fn of_upstream(
     cf: &mut Conf,
     own: &UpstreamConf,
     host: &str,
-) -> Result<Vec<Check>, (Position, String)> {
+) -> Result<Vec<(Check, Option<Tls>)>, (Position, String)> {
     if own.checks.is_given() && own.cluster.is_some() {
         let with_protected =
             own.checks.lines.iter().find(|line| line.directive.protected().is_some());
@@ -102,7 +113,9 @@ pub(super) fn of_upstream(
             }
         };
         let completed = line.directive.complete(host, line.password.as_ref(), block);
-        completed.map_err(|error| wrong(&error))
+        let mut check = completed.map_err(|error| wrong(&error))?;
+        check.tls = check.tls.filter(|_| line.tls.is_some());
+        Ok((check, line.tls))
     };
     checks.lines.iter().map(complete).collect()
 }

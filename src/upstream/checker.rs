@@ -261,6 +261,8 @@ impl Loop {
                 _ => self.wait_until(now + IDLE).await,
             }
         }
+        // The worker may have requests for hours yet.
+        self.targets.borrow().values().for_each(|target| target.hang_up());
     }
 
     /// Sleeps until `due`, or until something changed that the dispatcher has to look at.
@@ -408,13 +410,13 @@ fn wanted(entry: &'static Entry, slot: &'static Slot, kinds: &mut Kinds) -> Vec<
         .filter(|server| seen.insert(server.address()));
     let mut found = Vec::new();
     for server in servers {
-        for (index, check) in checks.iter().enumerate() {
+        for (index, (check, tls)) in checks.iter().zip(&entry.tls).enumerate() {
             let check = match different.get(server.name()) {
                 Some(different) => check.of_server(different),
                 None => check.clone(),
             };
             let consumer = Consumer::new(slot, cluster, server, index, &check, checks.len() > 1);
-            found.push(Wanted::new(check, consumer, kinds));
+            found.push(Wanted::new(check, *tls, consumer, kinds));
         }
     }
     found

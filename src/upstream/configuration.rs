@@ -12,6 +12,7 @@ use crate::logic::balance::ring;
 use crate::logic::settings::{self, Check, Level};
 use crate::logic::status::Usage;
 use crate::nginx::conf::{Conf, Position};
+use crate::nginx::tls::Tls;
 use crate::nginx::zone::LockedSlab;
 use crate::nginx::{log, process, zone};
 use crate::shm::cluster::Cluster;
@@ -50,6 +51,8 @@ pub struct Entry {
     pub settings: settings::Cluster,
     /// The socket addresses, level by level, as in the settings.
     pub addresses: Vec<Vec<Vec<u8>>>,
+    /// What those of its checks need that use TLS, check by check.
+    pub tls: Vec<Option<Tls>>,
     /// Where it is written.
     pub position: Position,
     /// Its records in the zone; set in every worker.
@@ -248,9 +251,11 @@ impl Entry {
     pub fn new(
         settings: settings::Cluster,
         addresses: Vec<Vec<Vec<u8>>>,
+        tls: Vec<Option<Tls>>,
         position: Position,
     ) -> Self {
-        Self { settings, addresses, position, records: Cell::default(), rings: RefCell::default() }
+        let (records, rings) = (Cell::default(), RefCell::default());
+        Self { settings, addresses, tls, position, records, rings }
     }
 
     /// The name of the cluster.

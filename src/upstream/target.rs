@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
-use super::exchange;
+use super::exchange::{self, KeptConnection, Outcome};
 use crate::logic::health::{Finding, Thresholds};
 use crate::logic::probe::redis::RedisDetails;
-use crate::logic::probe::Verdict;
 use crate::logic::schedule::Schedule;
 use crate::logic::settings::{Check, Probe};
 use crate::nginx::connection::ConnectionError;
+use crate::nginx::tls::Tls;
 use crate::shm::cluster::Cluster;
 use crate::shm::server::Server;
 use crate::shm::worker::Slot;
@@ -47,18 +47,20 @@ pub struct Wanted {
     pub key: Key,
     /// The check, as it is for this server.
     pub check: Check,
+    /// What it needs where it uses TLS.
+    pub tls: Option<Tls>,
     /// Who wants it; taken out when it is found out what is checked already.
     pub consumer: Option<Consumer>,
 }
 
 impl Wanted {
     /// The check of a server for one that wants it.
-    pub fn new(check: Check, consumer: Consumer, kinds: &mut Kinds) -> Self {
+    pub fn new(check: Check, tls: Option<Tls>, consumer: Consumer, kinds: &mut Kinds) -> Self {
         let mut address = consumer.server.address().to_vec();
         if let Some(port) = check.port {
             set_port(&mut address, port);
         }
-        Self { key: (address, kinds.number(&check)), check, consumer: Some(consumer) }
+        Self { key: (address, kinds.number(&check)), check, tls, consumer: Some(consumer) }
     }
 }
 
@@ -135,6 +137,10 @@ pub struct Target {
     pub check: Check,
     /// Who wants to know.
     pub consumers: RefCell<Vec<Consumer>>,
+    /// What the check needs where it uses TLS.
+    tls: Option<Tls>,
+    /// The connection that is open from one check to the next.
+    kept: RefCell<Option<KeptConnection>>,
     /// How many results in a row were thrown away.
     pub voided: Cell<u32>,
     /// What nginx's debug log calls it.
@@ -150,6 +156,8 @@ impl Target {
         Self {
             key: wanted.key,
             check: wanted.check,
+            tls: wanted.tls,
+            kept: RefCell::default(),
             name: consumers.first().map_or("", |consumer| consumer.server.name()).to_owned(),
             consumers: RefCell::new(consumers),
             voided: Cell::new(0),
@@ -159,10 +167,17 @@ impl Target {
     }
 
     /// One check.
-    pub async fn ask(&self) -> Result<(Verdict, Option<RedisDetails>), ConnectionError> {
+    pub async fn ask(&self) -> Result<Outcome, ConnectionError> {
         let server = exchange::Server { address: &self.key.0, name: &self.name };
-        let mut kept = None;
-        exchange::ask(server, &self.check, None, &mut kept).await
+        let mut kept = self.kept.take();
+        let outcome = exchange::ask(server, &self.check, self.tls.as_ref(), &mut kept).await;
+        self.kept.replace(kept);
+        outcome
+    }
+
+    /// Closes the connection that is open from one check to the next.
+    pub fn hang_up(&self) {
+        self.kept.take();
     }
 
     /// When the next check is due after one that started at `started`, given a `random` number.

@@ -75,6 +75,11 @@ impl CheckDirective {
         self.check.protected
     }
 
+    /// TLS, where the check may use it. The name is not filled in yet.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.check.tls.as_ref()
+    }
+
     /// The check of an upstream of this name. `password` is what stands in the
     /// [`password_file`](Self::password_file), `block` what [`matching`](Self::matching) names.
     ///
