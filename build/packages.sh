@@ -31,6 +31,11 @@ test    libtest-longstring-perl  perl Test::LongString
 test    python3                  cmd python3
 test    curl                     cmd curl
 test    openssl                  cmd openssl
+test    redis-server             cmd redis-server
+test    mariadb-server           cmd mariadb-install-db
+test    mariadb-client           cmd mariadb
+test    postgresql               cmd initdb
+test    python3-venv             cmd pip3
 
 suite   perl                     cmd prove
 suite   openssl                  cmd openssl
