@@ -31,6 +31,9 @@ struct Line {
     position: Position,
 }
 
+/// A check, with what it needs where it uses TLS.
+pub(super) type Complete = (Check, Option<Tls>);
+
 impl Checks {
     /// Takes in what one directive says; `None`: `off`. What it names is read.
     ///
@@ -73,8 +76,7 @@ impl Checks {
     }
 }
 
-/// The checks of the upstream that `own` is of, whose name is `host`, with what those need that use
-/// TLS.
+/// The checks of the upstream that `own` is of, whose name is `host`.
 ///
 /// # Errors
 /// Where something does not fit: where, and what.
@@ -82,7 +84,7 @@ pub(super) fn of_upstream(
     cf: &mut Conf,
     own: &UpstreamConf,
     host: &str,
-) -> Result<Vec<(Check, Option<Tls>)>, (Position, String)> {
+) -> Result<Vec<Complete>, (Position, String)> {
     if own.checks.is_given() && own.cluster.is_some() {
         let with_protected =
             own.checks.lines.iter().find(|line| line.directive.protected().is_some());

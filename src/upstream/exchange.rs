@@ -62,7 +62,7 @@ struct Exchange<'a> {
 /// How a talk over a connection that was kept ended.
 enum Again {
     /// With a verdict.
-    Done(Outcome),
+    Done(Box<Outcome>),
     /// The server had closed the connection meanwhile, or did so before it answered.
     Stale,
 }
@@ -71,7 +71,7 @@ impl Exchange<'_> {
     async fn run(&self, kept: &mut Option<KeptConnection>) -> Result<Outcome, ConnectionError> {
         if let Some(old) = self.reusable(kept.take()) {
             match self.talk_again(old, kept).await? {
-                Again::Done(outcome) => return Ok(outcome),
+                Again::Done(outcome) => return Ok(*outcome),
                 Again::Stale => {}
             }
         }
@@ -143,7 +143,7 @@ impl Exchange<'_> {
             }
             // The server closed it without a word.
             Ok(_) if !is_answered.get() => Ok(Again::Stale),
-            result => result.map(Again::Done),
+            result => result.map(|outcome| Again::Done(Box::new(outcome))),
         }
     }
 
