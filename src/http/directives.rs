@@ -18,7 +18,7 @@ use super::blocks::upstream;
 use super::expression::Expression;
 use super::module::{LevelConf, LevelServers, LocationConf, MainConf, ServerConf, UpstreamConf};
 use super::wrong::Wrong;
-use super::{api, balancer, blocks};
+use super::{api, balancer, blocks, matches};
 use crate::logic::directive::{self, DirectiveError};
 use crate::nginx::conf::{self, Conf};
 use crate::nginx::guard::guard;
@@ -28,7 +28,7 @@ use crate::upstream::configuration::Zone;
 const SRV_CONF_OFFSET: ngx_uint_t = offset_of!(ngx_http_conf_ctx_t, srv_conf);
 
 /// The table for nginx.
-pub(super) static mut NGX_HTTP_CHECKUPS_COMMANDS: [ngx_command_t; 11] = [
+pub(super) static mut NGX_HTTP_CHECKUPS_COMMANDS: [ngx_command_t; 12] = [
     ngx_command_t {
         name: ngx_string!("checkups_zone"),
         type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1) as ngx_uint_t,
@@ -98,6 +98,14 @@ pub(super) static mut NGX_HTTP_CHECKUPS_COMMANDS: [ngx_command_t; 11] = [
         type_: (NGX_HTTP_MAIN_CONF | NGX_HTTP_UPS_CONF | NGX_CONF_ANY) as ngx_uint_t,
         set: Some(cmd_set_check),
         conf: SRV_CONF_OFFSET,
+        offset: 0,
+        post: std::ptr::null_mut(),
+    },
+    ngx_command_t {
+        name: ngx_string!("checkups_match"),
+        type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_BLOCK | NGX_CONF_TAKE1) as ngx_uint_t,
+        set: Some(matches::cmd_set_match),
+        conf: NGX_HTTP_MAIN_CONF_OFFSET,
         offset: 0,
         post: std::ptr::null_mut(),
     },

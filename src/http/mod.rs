@@ -9,6 +9,7 @@ mod checks;
 mod development;
 mod directives;
 mod expression;
+mod matches;
 mod module;
 mod timeouts;
 mod variables;

@@ -38,6 +38,8 @@ pub(super) struct MainConf {
     pub expressions: Vec<Expressions>,
     /// `checkups_match`.
     pub matches: Vec<Rc<Match>>,
+    /// Where they are written, one by one.
+    pub match_positions: Vec<Position>,
 }
 
 /// What one `upstream` block says. The `http` block has one as well, for what upstreams inherit.

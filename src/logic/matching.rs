@@ -259,13 +259,24 @@ impl Text {
             bytes.push(byte);
             rest = tail;
         }
-        let written = String::from_utf8_lossy(written).into_owned();
-        (!bytes.is_empty()).then_some(Self { written, bytes })
+        (!bytes.is_empty()).then(|| Self { written: shown(written), bytes })
     }
 
     /// The bytes themselves.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+/// What is written, as text: where it is none, its bytes are written as an operator could.
+fn shown(written: &[u8]) -> String {
+    let escaped = |byte: &u8| match byte {
+        0..=127 => char::from(*byte).to_string(),
+        _ => format!("\\x{byte:02x}"),
+    };
+    match std::str::from_utf8(written) {
+        Ok(text) => text.to_owned(),
+        Err(_) => written.iter().map(escaped).collect(),
     }
 }
 
@@ -494,6 +505,7 @@ mod tests {
         }
         let text = Text::new(br"\x41\xff").unwrap();
         assert_eq!(serde_json::to_string(&text).unwrap(), r#""\\x41\\xff""#);
+        assert_eq!(Text::new(b"a\\x41\xe4").unwrap().written, r"a\x41\xe4");
         let expect = Expect::text(&text).unwrap();
         assert_eq!(serde_json::to_string(&expect).unwrap(), r#""\\x41\\xff""#);
     }

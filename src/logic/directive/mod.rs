@@ -2,6 +2,7 @@
 
 mod check;
 mod cluster;
+mod matching;
 
 use std::borrow::Cow;
 use std::str;
@@ -16,6 +17,7 @@ pub use cluster::{
     api, balance, cluster, cluster_name, fail_status, level, level_from, server, ApiDirective,
     ClusterDirective, LevelDirective, LevelFromDirective, Only, ServerDirective,
 };
+pub use matching::{MatchBlock, MatchError};
 
 /// The size of the zone where no `checkups_zone` says otherwise.
 pub const DEFAULT_ZONE_SIZE: usize = 4 << 20;
@@ -153,6 +155,9 @@ pub enum DirectiveError {
     /// What is no password.
     #[error("{0}")]
     Password(PasswordError),
+    /// A `checkups_match` block that is not as it should be.
+    #[error(transparent)]
+    Condition(#[from] MatchError),
     /// The words of `checkups_zone` do not have the form `NAME:SIZE`.
     #[error("invalid zone \"{word}\", it must be NAME:SIZE, for example checkups:4m")]
     Zone {
