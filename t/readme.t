@@ -162,11 +162,13 @@ sub the_reference_is_complete {
     }
 
     my $parser = read_file("$root/src/logic/directive/check.rs");
-    my ($words) = $parser =~ /const HTTP: &str =\s*"([^"]+)"/;
-    my @parameters = ($words // '') =~ /(\w+)=/g;
-    cmp_ok(scalar @parameters, '>', 0, 'check.rs has parameters of checks');
-    my @described = section($reference, 'checkups_check') =~ /^\| `(\w+)=/mg;
-    is("@{[sort @described]}", "@{[sort @parameters]}", 'checkups_check: each parameter is in the table, and no other');
+    my ($taken) = $parser =~ /^    fn take\(.*?\n(.*?)^    \}$/ms;
+    my %parameters = map { $_ => 1 } ($taken // '') =~ /^            "(\w+)" => /mg;
+    delete @parameters{qw(mandatory persistent)};     # words without a value
+    cmp_ok(scalar keys %parameters, '>', 0, 'check.rs has parameters of checks');
+    my @rows = section($reference, 'checkups_check') =~ /^\| (`[^|]*) \|/mg;
+    my %described = map { $_ => 1 } map { /`(\w+)=/g } @rows;
+    is("@{[sort keys %described]}", "@{[sort keys %parameters]}", 'checkups_check: each parameter is in the tables, and no other');
 
     # What stands for a value in the sources is a word in capitals here.
     my $lines = section($reference, 'Log lines');
@@ -216,7 +218,8 @@ END
     my ($server, $check) = ($cluster->{levels}[0]{servers}[0], $cluster->{checks}[0]);
 
     my $checks = section($pages->{'docs/reference.md'}, 'checkups_check');
-    while ($checks =~ /^\| `(\w+)=[^|]*\| (\S+) \|/mg) {
+    # Of the table that has defaults.
+    while ($checks =~ /^\| `(\w+)=[^|]*\| (\S+) \|[^|]*\|[^|]*\|$/mg) {
         is($check->{$1}, $2, "reference.md: the default of $1 is $2");
     }
     my $servers = section($pages->{'docs/reference.md'}, 'Servers');
@@ -264,6 +267,7 @@ sub its_examples_are_accepted {
     my %wrapped = (
         checkups_check   => $upstream,
         checkups_zone    => '%s',
+        checkups_match   => '%s',
         location         => "server { listen 127.0.0.1:" . (free_ports(1))[1] . '; %s }',
         upstream         => '%s',
     );
