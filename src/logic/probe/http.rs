@@ -215,7 +215,10 @@ impl HttpProbe {
 fn request(settings: &settings::HttpProbe) -> Vec<u8> {
     const USER_AGENT: &str = concat!("checkups/", env!("CARGO_PKG_VERSION"));
     let own = [("Host", settings.host.as_str()), ("User-Agent", USER_AGENT), ("Accept", "*/*")];
-    let mut request = format!("{} {} HTTP/1.1\r\n", settings.method, settings.uri);
+    let mut request = String::with_capacity(256);
+    for part in [&settings.method, " ", &settings.uri, " HTTP/1.1\r\n"] {
+        request.push_str(part);
+    }
     let mut add = |name: &str, value: &str| {
         for part in [name, ": ", value, "\r\n"] {
             request.push_str(part);
