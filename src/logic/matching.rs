@@ -317,6 +317,9 @@ pub enum PatternError {
     /// It is not what the syntax admits.
     #[error("{0}")]
     Syntax(String),
+    /// It is about characters that are not of ASCII, in a class or by their properties.
+    #[error("it is about bytes, and cannot have classes or properties of Unicode")]
+    Unicode,
     /// A text of more than [`MAX_TEXT`] bytes.
     #[error("it is longer than {MAX_TEXT} bytes")]
     Long,
@@ -417,9 +420,11 @@ fn syntax_error(error: &dense::BuildError) -> PatternError {
         innermost = source;
     }
     let text = innermost.to_string();
-    match text.lines().last().and_then(|line| line.strip_prefix("error: ")) {
+    let last = text.lines().last().unwrap_or_default();
+    match last.strip_prefix("error: ") {
+        _ if last.contains("Unicode") => PatternError::Unicode,
         Some(reason) => PatternError::Syntax(reason.to_owned()),
-        // Only the parser complains like this; what comes after it has no other limits than of size.
+        // Only the parser begins like this; what comes after it complains of size.
         None => PatternError::Large,
     }
 }
@@ -548,6 +553,7 @@ mod tests {
 
     #[test]
     fn pattern_errors_have_one_line() {
+        const UNICODE: &str = "it is about bytes, and cannot have classes or properties of Unicode";
         const LARGE: &str =
             "too many ways to match it, write .* in place of counts such as .{0,100}";
         for (written, error) in [
@@ -556,7 +562,9 @@ mod tests {
             ("*", "repetition operator missing expression"),
             (r"(a)\1", "backreferences are not supported"),
             ("(?=a)", "look-around, including look-ahead and look-behind, is not supported"),
-            (r"\pL", "Unicode not allowed here"),
+            (r"\pL", UNICODE),
+            ("[\u{e4}]", UNICODE),
+            (r"(?u)\bx", UNICODE),
             ("<title>.{0,50}</title>", LARGE),
             ("((a{100}){100}){100}", LARGE),
         ] {
