@@ -26,15 +26,11 @@ use super::conf;
 use super::guard::guard;
 use super::process;
 use super::tls::{self, Tls, TlsOptions};
+use super::turn::Place;
 
 /// How much is read at a time, in bytes. The buffer is on the stack of the reader, not in the
 /// connection: thousands of them wait at a time.
 const BUFFER: usize = 16 * 1024;
-
-/// How much is read of one connection in one turn of the event loop, in bytes. A server that sends
-/// without an end would otherwise keep its reader, and with it the worker, for as long as it sends
-/// as fast as it is read.
-const MOST_IN_TURN: usize = 16 * 1024;
 
 /// Why a connection did not do what was asked.
 #[derive(Debug, Error)]
@@ -74,8 +70,9 @@ struct State {
     connection: *mut ngx_connection_t,
     log: ngx_log_t,
     waker: Option<Waker>,
-    /// How much may still be read in this turn of the event loop.
-    budget: usize,
+    /// A server that sends without an end would otherwise keep its reader, and with it the worker,
+    /// for as long as it sends as fast as it is read.
+    place: Place,
     tls: Option<tls::Stream>,
     /// Whether it ends the plain way.
     is_finished: bool,
@@ -150,7 +147,7 @@ impl Connection {
             connection: ptr::null_mut(),
             log,
             waker: None,
-            budget: MOST_IN_TURN,
+            place: Place::default(),
             tls: None,
             is_finished: false,
         });
@@ -377,14 +374,11 @@ impl Connection {
             if unsafe { (*(*connection).read).ready() } == 0 {
                 return self.suspend(context);
             }
-            if self.state.budget == 0 {
-                self.state.budget = MOST_IN_TURN;
+            let Some(allowance) = self.state.place.allowance(context.waker()) else {
                 self.rearm()?;
-                // A task that wakes itself runs in the next turn of the event loop.
-                context.waker().wake_by_ref();
                 return Poll::Pending;
-            }
-            let length = buffer.len().min(self.state.budget);
+            };
+            let length = buffer.len().min(allowance);
             // SAFETY: the connection is open, nginx has set its receive function, and it writes no
             // more than it is told.
             let (code, error) = unsafe {
@@ -394,7 +388,7 @@ impl Connection {
             };
             match usize::try_from(code) {
                 Ok(length) => {
-                    self.state.budget -= length;
+                    self.state.place.spend(length);
                     return Poll::Ready(Ok(length));
                 }
                 Err(_) if code == NGX_AGAIN as isize => {}
@@ -598,7 +592,7 @@ unsafe extern "C" fn on_event(event: *mut ngx_event_t) {
             let connection = (*event).data.cast::<ngx_connection_t>();
             (connection, &mut *(*connection).data.cast::<State>())
         };
-        state.budget = MOST_IN_TURN;
+        state.place.renew();
         match state.waker.take() {
             // Last: the task runs at once and may drop the connection.
             Some(waker) => waker.wake(),

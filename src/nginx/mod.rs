@@ -8,4 +8,5 @@ pub mod pool;
 pub mod process;
 pub mod task;
 pub mod tls;
+mod turn;
 pub mod zone;

@@ -60,9 +60,11 @@ async fn call(
     }
     while let Some(data) = body.data().await {
         let data = data?;
+        if response.body.len() + data.len() > grpc::MAX_BODY {
+            return Ok(response);
+        }
         body.flow_control().release_capacity(data.len())?;
-        let room = grpc::MAX_BODY.saturating_sub(response.body.len());
-        response.body.extend_from_slice(&data[..data.len().min(room)]);
+        response.body.extend_from_slice(&data);
     }
     // Where there is no body, what stands behind it stands in the head.
     let trailers = poll_fn(|context| body.poll_trailers(context)).await?;

@@ -159,6 +159,7 @@ where
 /// What an error of HTTP/2 says of the server.
 fn verdict(error: Option<&h2::Error>) -> Verdict {
     match error.and_then(h2::Error::reason) {
+        Some(h2::Reason::NO_ERROR) => Verdict::fail("HTTP/2: the server ended the connection"),
         Some(reason) => Verdict::Fail(format!("HTTP/2: {}", reason.description()).into()),
         // The rest is of input and output, and that went well below: the server has closed the
         // connection.

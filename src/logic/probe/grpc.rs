@@ -48,7 +48,7 @@ pub struct Response {
     pub status: Option<Vec<u8>>,
     /// What stands in grpc-message.
     pub message: Option<Vec<u8>>,
-    /// The body. More than [`MAX_BODY`] need not be kept.
+    /// The body. Where it is larger than [`MAX_BODY`], what follows it need not be known.
     pub body: Vec<u8>,
 }
 
