@@ -182,7 +182,7 @@ impl Exchange<'_> {
                     probe.secured()
                 }
                 Step::Done(verdict) => {
-                    if self.keepalive_time().is_some() && is_reusable(&probe) {
+                    if self.keepalive_time().is_some() && probe.is_reusable() {
                         *kept = Some(KeptConnection { connection, opened_at });
                     }
                     break verdict;
@@ -195,11 +195,6 @@ impl Exchange<'_> {
         };
         Ok((verdict, probe.details().cloned()))
     }
-}
-
-/// Whether another check may follow on the same connection.
-fn is_reusable(_: &Probe) -> bool {
-    false
 }
 
 /// An error of the operating system in a few words: "connection refused".
