@@ -480,6 +480,13 @@ impl Header {
         self.name.eq_ignore_ascii_case(name)
     }
 
+    /// Whether its value proves who asks.
+    fn is_secret(&self) -> bool {
+        const SECRETS: [&str; 5] =
+            ["Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key", "X-Auth-Token"];
+        SECRETS.iter().any(|name| self.is(name))
+    }
+
     /// The value, without blanks around it. It may be empty.
     pub fn value(&self) -> &str {
         &self.value
@@ -492,9 +499,14 @@ impl fmt::Display for Header {
     }
 }
 
+/// What proves who asks is not shown.
 impl Serialize for Header {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if self.is_secret() {
+            serializer.collect_str(&format_args!("{}: ***", self.name))
+        } else {
+            serializer.collect_str(self)
+        }
     }
 }
 
@@ -640,6 +652,8 @@ mod tests {
             assert!(header.is(&name.to_uppercase()));
             assert_eq!(header.to_string(), format!("{name}: {value}"));
         }
+        let secret = Header::new("authorization: Bearer abc").unwrap();
+        assert_eq!(serde_json::to_string(&secret).unwrap(), r#""authorization: ***""#);
         let long = format!("X: {}", "x".repeat(5000));
         for text in [
             "",

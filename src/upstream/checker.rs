@@ -302,7 +302,9 @@ impl Loop {
                 state.conclude(target, &Verdict::Fail(message.into()), None);
             }
             Some(Err(ConnectionError::Exiting)) => {}
-            Some(Err(error)) => state.report_trouble(format_args!("{error} in this worker")),
+            Some(Err(error)) => state.report_trouble(format_args!(
+                "{error} in this worker: checks cannot be made and give no verdict"
+            )),
         }
     }
 
@@ -315,7 +317,9 @@ impl Loop {
         let voided = target.voided.get();
         if *verdict != Verdict::Pass && late > LATE && voided < MOST_VOIDED {
             target.voided.set(voided + 1);
-            return self.report_trouble(format_args!("this worker was held up for {late}ms"));
+            return self.report_trouble(format_args!(
+                "this worker was held up for {late}ms: what failed meanwhile gives no verdict"
+            ));
         }
         target.voided.set(0);
         self.settle(target, verdict, details);
@@ -381,10 +385,7 @@ impl Loop {
         let now = process::now();
         if self.reported_at.get().is_none_or(|at| now.saturating_sub(at) >= REPORTS_APART) {
             self.reported_at.set(Some(now));
-            log::write(
-                NGX_LOG_WARN,
-                format_args!("{trouble}: checks cannot be made and give no verdict"),
-            );
+            log::write(NGX_LOG_WARN, trouble);
         }
     }
 }

@@ -256,11 +256,15 @@ impl Given {
             "method" => word.once(&mut self.method, Word::method),
             "host" => word.once(&mut self.host, Word::host),
             "header" => {
-                self.headers.push(Header::new(word.value()).ok_or_else(|| {
+                let header = Header::new(word.value()).ok_or_else(|| {
                     word.invalid(
                         "\"Name: value\", and not Connection, Content-Length or Transfer-Encoding",
                     )
-                })?);
+                })?;
+                if header.is("Host") && self.headers.iter().any(|other| other.is("Host")) {
+                    return Err(DirectiveError::Duplicate { word: word.shown().into_owned() });
+                }
+                self.headers.push(header);
                 Ok(())
             }
             "body" => word.once(&mut self.body, |w| Ok(w.value().to_owned())),
