@@ -931,15 +931,7 @@ location /x { checkups_server 127.0.0.1:1 drain; }
 
 
 
-=== TEST 83: checkups_check outside of upstream: http
---- http
-checkups_check tcp;
---- refused
-"checkups_check" directive is not allowed here in http.conf:1
-
-
-
-=== TEST 84: checkups_check outside of upstream: server
+=== TEST 83: checkups_check outside of upstream: server
 --- server
 # the first line
 checkups_check tcp;
@@ -948,7 +940,7 @@ checkups_check tcp;
 
 
 
-=== TEST 85: checkups_check outside of upstream: location
+=== TEST 84: checkups_check outside of upstream: location
 --- server
 location /x { checkups_check tcp; }
 --- refused
@@ -956,26 +948,32 @@ location /x { checkups_check tcp; }
 
 
 
-=== TEST 86: checkups_check without checkups_cluster
---- upstream
-least_conn;
-server 127.0.0.1:1;
-checkups_check tcp;
---- refused
-checkups: "checkups_check" directive: it must stand together with "checkups_cluster" in up.conf:3
+=== TEST 85: checkups_check and checkups_server where nginx balances
+--- http
+upstream up {
+    least_conn;
+    server 127.0.0.1:1;
+    checkups_check tcp protected=one;
+    checkups_check http uri=/healthz mandatory;
+    checkups_server 127.0.0.1:1 check=off check_port=81 check_host=a.test;
+}
+upstream off {
+    server 127.0.0.1:1;
+    checkups_check off;
+}
+--- config
+location /t { return 200 "fine\n"; }
+--- request
+GET /t
+--- response_body
+fine
+--- no_error_log
+[warn]
+[emerg]
 
 
 
-=== TEST 87: checkups_check off without checkups_cluster
---- upstream
-server 127.0.0.1:1;
-checkups_check off;
---- refused
-checkups: "checkups_check" directive: it must stand together with "checkups_cluster" in up.conf:2
-
-
-
-=== TEST 88: checkups_balance without checkups_cluster
+=== TEST 86: checkups_balance without checkups_cluster
 --- upstream
 server 127.0.0.1:1;
 checkups_balance least_conn;
@@ -984,7 +982,7 @@ checkups: "checkups_balance" directive: it must stand together with "checkups_cl
 
 
 
-=== TEST 89: checkups_order without checkups_cluster
+=== TEST 87: checkups_order without checkups_cluster
 --- upstream
 checkups_order $cookie_dc;
 server 127.0.0.1:1;
@@ -993,7 +991,7 @@ checkups: "checkups_order" directive: it must stand together with "checkups_clus
 
 
 
-=== TEST 90: checkups_fail_status without checkups_cluster
+=== TEST 88: checkups_fail_status without checkups_cluster
 --- upstream
 server 127.0.0.1:1;
 
@@ -1003,7 +1001,7 @@ checkups: "checkups_fail_status" directive: it must stand together with "checkup
 
 
 
-=== TEST 91: checkups_server without checkups_cluster
+=== TEST 89: checkups_server without checkups_cluster
 --- upstream
 server 127.0.0.1:1;
 checkups_server 127.0.0.1:1 drain;
@@ -1012,7 +1010,7 @@ checkups: "checkups_server" directive: it must stand together with "checkups_clu
 
 
 
-=== TEST 92: several of them without checkups_cluster: the first is named
+=== TEST 90: several of them without checkups_cluster: the first is named
 --- upstream
 server 127.0.0.1:1;
 checkups_fail_status 500;
@@ -1022,7 +1020,7 @@ checkups: "checkups_fail_status" directive: it must stand together with "checkup
 
 
 
-=== TEST 93: checkups_level without checkups_cluster
+=== TEST 91: checkups_level without checkups_cluster
 --- upstream
 server 127.0.0.1:1;
 checkups_level a { server 127.0.0.1:1; }
@@ -1031,7 +1029,7 @@ checkups: "checkups_level" directive: it must stand behind "checkups_cluster" in
 
 
 
-=== TEST 94: checkups_level before checkups_cluster
+=== TEST 92: checkups_level before checkups_cluster
 --- upstream
 checkups_level a { server 127.0.0.1:1; }
 checkups_cluster;
@@ -1040,7 +1038,7 @@ checkups: "checkups_level" directive: it must stand behind "checkups_cluster" in
 
 
 
-=== TEST 95: checkups_level_from without checkups_cluster
+=== TEST 93: checkups_level_from without checkups_cluster
 --- http
 upstream other { server 127.0.0.1:1; }
 upstream up {
@@ -1052,7 +1050,7 @@ checkups: "checkups_level_from" directive: it must stand behind "checkups_cluste
 
 
 
-=== TEST 96: checkups_level_from before checkups_cluster
+=== TEST 94: checkups_level_from before checkups_cluster
 --- http
 upstream other { server 127.0.0.1:1; }
 upstream up {
@@ -1064,7 +1062,7 @@ checkups: "checkups_level_from" directive: it must stand behind "checkups_cluste
 
 
 
-=== TEST 97: all others may stand before checkups_cluster
+=== TEST 95: all others may stand before checkups_cluster
 --- upstream
 checkups_server 127.0.0.1:1 drain;
 checkups_fail_status 500;
@@ -1080,69 +1078,122 @@ GET /api/clusters/up
 
 
 
-=== TEST 98: checkups_check: without a type
+=== TEST 96: checkups_check: without a type
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check;
 --- refused
-checkups: "checkups_check" directive: missing type of check, allowed are tcp, http and off in up.conf:3
+checkups: "checkups_check" directive: missing type of check, allowed are tcp, http, https, grpc, redis, mysql, postgres and off in up.conf:3
 
 
 
-=== TEST 99: checkups_check: an unknown type
+=== TEST 97: checkups_check: an unknown type
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check icmp interval=1s;
 --- refused
-checkups: "checkups_check" directive: unknown type "icmp" of check, allowed are tcp, http and off in up.conf:3
+checkups: "checkups_check" directive: unknown type "icmp" of check, allowed are tcp, http, https, grpc, redis, mysql, postgres and off in up.conf:3
 
 
 
-=== TEST 100: checkups_check: types are in small letters
+=== TEST 98: checkups_check: types are in small letters
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check HTTP;
 --- refused
-checkups: "checkups_check" directive: unknown type "HTTP" of check, allowed are tcp, http and off in up.conf:3
+checkups: "checkups_check" directive: unknown type "HTTP" of check, allowed are tcp, http, https, grpc, redis, mysql, postgres and off in up.conf:3
 
 
 
-=== TEST 101: checkups_check: a parameter where the type should be
+=== TEST 99: checkups_check: a parameter where the type should be
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check interval=1s http;
 --- refused
-checkups: "checkups_check" directive: unknown type "interval=1s" of check, allowed are tcp, http and off in up.conf:3
+checkups: "checkups_check" directive: unknown type "interval=1s" of check, allowed are tcp, http, https, grpc, redis, mysql, postgres and off in up.conf:3
 
 
 
-=== TEST 102: checkups_check: a second one
+=== TEST 100: checkups_check: several lines
 --- upstream
 checkups_cluster;
 checkups_check tcp;
-server 127.0.0.1:1;
-checkups_check http;
+server 127.0.0.1:1 down;
+checkups_check http uri=/a fails=2;
+checkups_check http uri=/a fails=3;
+--- request
+GET /api/clusters/up
+--- response_body_like eval
+qr!"checks":\[\{"type":"tcp",[^}]*\},\{"type":"http",[^}]*"uri":"/a",[^}]*"fails":2,[^}]*\},\{"type":"http",[^}]*"uri":"/a",[^}]*"fails":3,[^}]*\}\]\}$!
+
+
+
+=== TEST 101: checkups_check: eight lines
+--- upstream eval
+"checkups_cluster;\nserver 127.0.0.1:1 down;\n" . CORE::join '', map { "checkups_check tcp port=$_;\n" } 1 .. 8
+--- request
+GET /api/clusters/up
+--- response_body_like eval
+my $checks = CORE::join ',', map { qr/\{"type":"tcp",[^}]*"port":$_\}/ } 1 .. 8;
+qr{"checks":\[$checks\]\}$}
+
+
+
+=== TEST 102: checkups_check: too many lines
+--- upstream eval
+"checkups_cluster;\nserver 127.0.0.1:1;\n" . CORE::join '', map { "checkups_check tcp port=$_;\n" } 1 .. 9
 --- refused
-checkups: "checkups_check" directive: it is duplicate, an upstream has one check in up.conf:4
+checkups: "checkups_check" directive: there are too many, a block has at most 8 in up.conf:11
 
 
 
-=== TEST 103: checkups_check: a second one after off
+=== TEST 103: checkups_check: one after off
 --- upstream
 checkups_cluster;
 checkups_check off;
 checkups_check http;
 server 127.0.0.1:1;
 --- refused
-checkups: "checkups_check" directive: it is duplicate, an upstream has one check in up.conf:3
+checkups: "checkups_check" directive: "checkups_check off" stands alone in its block in up.conf:3
 
 
 
-=== TEST 104: checkups_check: off takes no parameters
+=== TEST 104: checkups_check: off after one
+--- upstream
+server 127.0.0.1:1;
+checkups_check http;
+checkups_cluster;
+checkups_check off;
+--- refused
+checkups: "checkups_check" directive: "checkups_check off" stands alone in its block in up.conf:4
+
+
+
+=== TEST 105: checkups_check: off twice
+--- upstream
+server 127.0.0.1:1;
+checkups_check off;
+checkups_check off;
+--- refused
+checkups: "checkups_check" directive: "checkups_check off" stands alone in its block in up.conf:3
+
+
+
+=== TEST 106: checkups_check: off with others in http
+--- http
+checkups_check http;
+upstream up { server 127.0.0.1:1; }
+checkups_check off;
+--- refused
+checkups: "checkups_check" directive: "checkups_check off" stands alone in its block in http.conf:3
+
+
+
+=== TEST 107: checkups_check: off takes no parameters
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1152,47 +1203,47 @@ checkups: "checkups_check" directive: unexpected parameter "interval=1s" after "
 
 
 
-=== TEST 105: checkups_check: an unknown parameter of a tcp check
+=== TEST 108: checkups_check: an unknown parameter of a tcp check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp intervall=1s;
 --- refused
-checkups: "checkups_check" directive: unknown parameter "intervall=1s", allowed are interval=, jitter=, timeout=, fails=, passes= and port= in up.conf:3
+checkups: "checkups_check" directive: unknown parameter "intervall=1s", allowed are send=, expect=, match=, interval=, jitter=, timeout=, down_interval=, fails=, passes=, mandatory, persistent, port=, bind=, proxy_protocol=, protected=, ssl=, ssl_verify=, ssl_trusted_certificate=, ssl_name=, ssl_certificate=, ssl_certificate_key= and ssl_protocols= in up.conf:3
 
 
 
-=== TEST 106: checkups_check: an unknown parameter of an http check
+=== TEST 109: checkups_check: an unknown parameter of an http check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
-checkups_check http match=ok;
+checkups_check http matches=ok;
 --- refused
-checkups: "checkups_check" directive: unknown parameter "match=ok", allowed are interval=, jitter=, timeout=, fails=, passes=, port=, uri=, method= and host= in up.conf:3
+checkups: "checkups_check" directive: unknown parameter "matches=ok", allowed are uri=, method=, host=, header=, body=, keepalive_time=, match=, interval=, jitter=, timeout=, down_interval=, fails=, passes=, mandatory, persistent, port=, bind=, proxy_protocol=, protected=, ssl=, ssl_verify=, ssl_trusted_certificate=, ssl_name=, ssl_certificate=, ssl_certificate_key= and ssl_protocols= in up.conf:3
 
 
 
-=== TEST 107: checkups_check: a word without =
+=== TEST 110: checkups_check: a word without =
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check http interval;
 --- refused
-checkups: "checkups_check" directive: unknown parameter "interval", allowed are interval=, jitter=, timeout=, fails=, passes=, port=, uri=, method= and host= in up.conf:3
+checkups: "checkups_check" directive: unknown parameter "interval", allowed are uri=, method=, host=, header=, body=, keepalive_time=, match=, interval=, jitter=, timeout=, down_interval=, fails=, passes=, mandatory, persistent, port=, bind=, proxy_protocol=, protected=, ssl=, ssl_verify=, ssl_trusted_certificate=, ssl_name=, ssl_certificate=, ssl_certificate_key= and ssl_protocols= in up.conf:3
 
 
 
-=== TEST 108: checkups_check: a parameter of http checks in a tcp check
+=== TEST 111: checkups_check: a parameter of http checks in a tcp check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_check tcp uri=/healthz;
 --- refused
-checkups: "checkups_check" directive: parameter "uri=/healthz" is not for a check of type "tcp", allowed are interval=, jitter=, timeout=, fails=, passes= and port= in up.conf:3
+checkups: "checkups_check" directive: parameter "uri=/healthz" is not for a check of type "tcp", allowed are send=, expect=, match=, interval=, jitter=, timeout=, down_interval=, fails=, passes=, mandatory, persistent, port=, bind=, proxy_protocol=, protected=, ssl=, ssl_verify=, ssl_trusted_certificate=, ssl_name=, ssl_certificate=, ssl_certificate_key= and ssl_protocols= in up.conf:3
 
 
 
-=== TEST 109: checkups_check: a parameter twice
+=== TEST 112: checkups_check: a parameter twice
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1202,7 +1253,7 @@ checkups: "checkups_check" directive: duplicate parameter "uri=/b" in up.conf:3
 
 
 
-=== TEST 110: checkups_check: an interval that is too short
+=== TEST 113: checkups_check: an interval that is too short
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1212,7 +1263,7 @@ checkups: "checkups_check" directive: invalid value in "interval=9ms", it must b
 
 
 
-=== TEST 111: checkups_check: an interval that is too long
+=== TEST 114: checkups_check: an interval that is too long
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1222,7 +1273,7 @@ checkups: "checkups_check" directive: invalid value in "interval=1w1s", it must 
 
 
 
-=== TEST 112: checkups_check: an interval that is no time
+=== TEST 115: checkups_check: an interval that is no time
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1232,7 +1283,7 @@ checkups: "checkups_check" directive: invalid value in "interval=1.5s", it must 
 
 
 
-=== TEST 113: checkups_check: an empty interval
+=== TEST 116: checkups_check: an empty interval
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1242,7 +1293,7 @@ checkups: "checkups_check" directive: invalid value in "interval=", it must be a
 
 
 
-=== TEST 114: checkups_check: a jitter that is no time
+=== TEST 117: checkups_check: a jitter that is no time
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1252,7 +1303,7 @@ checkups: "checkups_check" directive: invalid value in "jitter=-1s", it must be 
 
 
 
-=== TEST 115: checkups_check: no timeout
+=== TEST 118: checkups_check: no timeout
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1262,7 +1313,7 @@ checkups: "checkups_check" directive: invalid value in "timeout=0", it must be a
 
 
 
-=== TEST 116: checkups_check: a number of fails that is too low
+=== TEST 119: checkups_check: a number of fails that is too low
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1272,7 +1323,7 @@ checkups: "checkups_check" directive: invalid value in "fails=0", it must be a n
 
 
 
-=== TEST 117: checkups_check: a number of passes that is too high
+=== TEST 120: checkups_check: a number of passes that is too high
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1282,7 +1333,7 @@ checkups: "checkups_check" directive: invalid value in "passes=1000001", it must
 
 
 
-=== TEST 118: checkups_check: port=0
+=== TEST 121: checkups_check: port=0
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1292,7 +1343,7 @@ checkups: "checkups_check" directive: invalid value in "port=0", it must be a nu
 
 
 
-=== TEST 119: checkups_check: port=65536
+=== TEST 122: checkups_check: port=65536
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1302,7 +1353,7 @@ checkups: "checkups_check" directive: invalid value in "port=65536", it must be 
 
 
 
-=== TEST 120: checkups_check: a uri that does not begin with a slash
+=== TEST 123: checkups_check: a uri that does not begin with a slash
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1312,7 +1363,7 @@ checkups: "checkups_check" directive: invalid value in "uri=healthz", it must be
 
 
 
-=== TEST 121: checkups_check: a uri with a line in it
+=== TEST 124: checkups_check: a uri with a line in it
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1324,7 +1375,7 @@ checkups_check http "uri=/ HTTP/1.1\r\nX: y";
 
 
 
-=== TEST 122: checkups_check: a method that is none
+=== TEST 125: checkups_check: a method that is none
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1334,7 +1385,7 @@ checkups: "checkups_check" directive: invalid value in "method=get", it must be 
 
 
 
-=== TEST 123: checkups_check: no host
+=== TEST 126: checkups_check: no host
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1344,7 +1395,7 @@ checkups: "checkups_check" directive: invalid value in "host=", it must be a hos
 
 
 
-=== TEST 124: checkups_check: a blank in the host
+=== TEST 127: checkups_check: a blank in the host
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1354,7 +1405,629 @@ checkups: "checkups_check" directive: invalid value in "host=a b", it must be a 
 
 
 
-=== TEST 125: checkups_check: the defaults of a tcp check
+=== TEST 128: checkups_check: mandatory takes no value
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp mandatory=on;
+--- refused
+checkups: "checkups_check" directive: unknown parameter "mandatory=on", allowed are send=, expect=, match=, interval=, jitter=, timeout=, down_interval=, fails=, passes=, mandatory, persistent, port=, bind=, proxy_protocol=, protected=, ssl=, ssl_verify=, ssl_trusted_certificate=, ssl_name=, ssl_certificate=, ssl_certificate_key= and ssl_protocols= in up.conf:3
+
+
+
+=== TEST 129: checkups_check: mandatory twice
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp mandatory mandatory;
+--- refused
+checkups: "checkups_check" directive: duplicate parameter "mandatory" in up.conf:3
+
+
+
+=== TEST 130: checkups_check: persistent without mandatory
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp persistent;
+--- refused
+checkups: "checkups_check" directive: "persistent" needs "mandatory" in up.conf:3
+
+
+
+=== TEST 131: checkups_check: a down_interval that is too short
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp down_interval=9ms;
+--- refused
+checkups: "checkups_check" directive: invalid value in "down_interval=9ms", it must be a time from 10ms to 604800s, for example 5s or 500ms in up.conf:3
+
+
+
+=== TEST 132: checkups_check: bind with a port
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp bind=127.0.0.1:80;
+--- refused
+checkups: "checkups_check" directive: invalid value in "bind=127.0.0.1:80", it must be an IP address without a port in up.conf:3
+
+
+
+=== TEST 133: checkups_check: bind to a name
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp bind=localhost;
+--- refused
+checkups: "checkups_check" directive: invalid value in "bind=localhost", it must be an IP address without a port in up.conf:3
+
+
+
+=== TEST 134: checkups_check: bind in brackets
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp bind=[::1];
+--- refused
+checkups: "checkups_check" directive: invalid value in "bind=[::1]", it must be an IP address without a port in up.conf:3
+
+
+
+=== TEST 135: checkups_check: a word that is neither on nor off
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp proxy_protocol=v2;
+--- refused
+checkups: "checkups_check" directive: invalid value in "proxy_protocol=v2", it must be on or off in up.conf:3
+
+
+
+=== TEST 136: checkups_check: an unknown way to protect
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp protected=two;
+--- refused
+checkups: "checkups_check" directive: invalid value in "protected=two", it must be all, one or off in up.conf:3
+
+
+
+=== TEST 137: checkups_check: protected= in a block with checkups_cluster
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp protected=one;
+--- refused
+checkups: "checkups_check" directive: "protected=" stands on "checkups_cluster" here in up.conf:3
+
+
+
+=== TEST 138: checkups_check: a header without a value
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check http "header=X-Check";
+--- refused
+checkups: "checkups_check" directive: invalid value in "header=X-Check", it must be "Name: value", and not Connection, Content-Length or Transfer-Encoding in up.conf:3
+
+
+
+=== TEST 139: checkups_check: a header with a blank in its name
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check http "header=X Check: a";
+--- refused
+checkups: "checkups_check" directive: invalid value in "header=X Check: a", it must be "Name: value", and not Connection, Content-Length or Transfer-Encoding in up.conf:3
+
+
+
+=== TEST 140: checkups_check: a header that checkups sees to
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check http "header=content-length: 3";
+--- refused
+checkups: "checkups_check" directive: invalid value in "header=content-length: 3", it must be "Name: value", and not Connection, Content-Length or Transfer-Encoding in up.conf:3
+
+
+
+=== TEST 141: checkups_check: no time to keep a connection
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check http keepalive_time=0;
+--- refused
+checkups: "checkups_check" directive: invalid value in "keepalive_time=0", it must be a time from 1ms to 604800s, for example 5s or 500ms in up.conf:3
+
+
+
+=== TEST 142: checkups_check: keepalive_time of a tcp check
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp keepalive_time=1s;
+--- refused
+checkups: "checkups_check" directive: parameter "keepalive_time=1s" is not for a check of type "tcp", allowed are send=, expect=, match=, interval=, jitter=, timeout=, down_interval=, fails=, passes=, mandatory, persistent, port=, bind=, proxy_protocol=, protected=, ssl=, ssl_verify=, ssl_trusted_certificate=, ssl_name=, ssl_certificate=, ssl_certificate_key= and ssl_protocols= in up.conf:3
+
+
+
+=== TEST 143: checkups_check: a parameter of tcp checks in an http check
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check http send=PING;
+--- refused
+checkups: "checkups_check" directive: parameter "send=PING" is not for a check of type "http", allowed are uri=, method=, host=, header=, body=, keepalive_time=, match=, interval=, jitter=, timeout=, down_interval=, fails=, passes=, mandatory, persistent, port=, bind=, proxy_protocol=, protected=, ssl=, ssl_verify=, ssl_trusted_certificate=, ssl_name=, ssl_certificate=, ssl_certificate_key= and ssl_protocols= in up.conf:3
+
+
+
+=== TEST 144: checkups_check: a parameter of databases in a redis check
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check redis database=a;
+--- refused
+checkups: "checkups_check" directive: parameter "database=a" is not for a check of type "redis", allowed are user=, password=, password_file=, interval=, jitter=, timeout=, down_interval=, fails=, passes=, mandatory, persistent, port=, bind=, proxy_protocol=, protected=, ssl=, ssl_verify=, ssl_trusted_certificate=, ssl_name=, ssl_certificate=, ssl_certificate_key= and ssl_protocols= in up.conf:3
+
+
+
+=== TEST 145: checkups_check: a match that is not there
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check http match=healthy;
+--- refused
+checkups: "checkups_check" directive: there is no checkups_match "healthy" in up.conf:3
+
+
+
+=== TEST 146: checkups_check: a match without a name
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp match=;
+--- refused
+checkups: "checkups_check" directive: invalid value in "match=", it must be the name of a checkups_match block in up.conf:3
+
+
+
+=== TEST 147: checkups_check: a match and a text to send
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp send=PING match=pong;
+--- refused
+checkups: "checkups_check" directive: "match=" and "send=" do not go together in up.conf:3
+
+
+
+=== TEST 148: checkups_check: a match and a text to expect
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp match=pong expect=PONG;
+--- refused
+checkups: "checkups_check" directive: "match=" and "expect=" do not go together in up.conf:3
+
+
+
+=== TEST 149: checkups_check: a text with an escape that there is not
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp 'send=\q' ;
+--- refused
+checkups: "checkups_check" directive: invalid value in "send=\q", it must be a text, in which \xHH is a byte and \\ a backslash in up.conf:3
+
+
+
+=== TEST 150: checkups_check: a service with a long name
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check grpc service=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa;
+--- refused
+checkups: "checkups_check" directive: invalid value in "service=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", it must be the name of a service, at most 255 bytes in up.conf:3
+
+
+
+=== TEST 151: checkups_check: words of TLS without TLS
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check http ssl_name=a.test;
+--- refused
+checkups: "checkups_check" directive: "ssl_name=" needs "ssl=on" in up.conf:3
+
+
+
+=== TEST 152: checkups_check: ... in a tcp check
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check tcp ssl_verify=off;
+--- refused
+checkups: "checkups_check" directive: "ssl_verify=" needs "ssl=on" in up.conf:3
+
+
+
+=== TEST 153: checkups_check: ... where it is off
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check mysql ssl=off ssl_trusted_certificate=ca.pem;
+--- refused
+checkups: "checkups_check" directive: "ssl_trusted_certificate=" needs "ssl=on" in up.conf:3
+
+
+
+=== TEST 154: checkups_check: https without TLS
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check https ssl=off;
+--- refused
+checkups: "checkups_check" directive: "https" and "ssl=off" do not go together in up.conf:3
+
+
+
+=== TEST 155: checkups_check: https without trust
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check https;
+--- refused
+checkups: "checkups_check" directive: "ssl_trusted_certificate=" is missing: the certificate of the server cannot be verified without; "ssl_verify=off" does without in up.conf:3
+
+
+
+=== TEST 156: checkups_check: ssl=on without trust
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check redis ssl=on;
+--- refused
+checkups: "checkups_check" directive: "ssl_trusted_certificate=" is missing: the certificate of the server cannot be verified without; "ssl_verify=off" does without in up.conf:3
+
+
+
+=== TEST 157: checkups_check: ssl_verify=on without trust, where TLS is as the server offers it
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check postgres user=a ssl_verify=on;
+--- refused
+checkups: "checkups_check" directive: "ssl_trusted_certificate=" is missing: the certificate of the server cannot be verified without; "ssl_verify=off" does without in up.conf:3
+
+
+
+=== TEST 158: checkups_check: a client certificate without its key
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check https ssl_verify=off ssl_certificate=a.pem;
+--- refused
+checkups: "checkups_check" directive: "ssl_certificate=" needs "ssl_certificate_key=" in up.conf:3
+
+
+
+=== TEST 159: checkups_check: a key without its certificate
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check https ssl_verify=off ssl_certificate_key=a.pem;
+--- refused
+checkups: "checkups_check" directive: "ssl_certificate_key=" needs "ssl_certificate=" in up.conf:3
+
+
+
+=== TEST 160: checkups_check: a version of TLS that there is not
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check https ssl_verify=off ssl_protocols=SSLv3;
+--- refused
+checkups: "checkups_check" directive: invalid value in "ssl_protocols=SSLv3", it must be some of TLSv1, TLSv1.1, TLSv1.2 and TLSv1.3, with blanks between in up.conf:3
+
+
+
+=== TEST 161: checkups_check: a file without a name
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check https ssl_trusted_certificate=;
+--- refused
+checkups: "checkups_check" directive: invalid value in "ssl_trusted_certificate=", it must be the name of a file in up.conf:3
+
+
+
+=== TEST 162: checkups_check: no user
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check mysql user=;
+--- refused
+checkups: "checkups_check" directive: invalid value in "user=", it must be a name of 1 to 255 bytes in up.conf:3
+
+
+
+=== TEST 163: checkups_check: a database without a user
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check postgres database=a;
+--- refused
+checkups: "checkups_check" directive: "database=" needs "user=" in up.conf:3
+
+
+
+=== TEST 164: checkups_check: a password without a user
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check mysql password=geheim;
+--- refused
+checkups: "checkups_check" directive: "password" needs "user=" in up.conf:3
+
+
+
+=== TEST 165: checkups_check: a password file without a user
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check mysql password_file=geheim;
+--- refused
+checkups: "checkups_check" directive: "password" needs "user=" in up.conf:3
+
+
+
+=== TEST 166: checkups_check: a password and a file with one
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check redis password=geheim password_file=a;
+--- refused
+checkups: "checkups_check" directive: "password=" and "password_file=" do not go together in up.conf:3
+
+
+
+=== TEST 167: checkups_check: an empty password
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check redis password=;
+--- refused
+checkups: "checkups_check" directive: the password is empty in up.conf:3
+
+
+
+=== TEST 168: checkups_check: a password that is too long
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check redis password=geheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheimgeheim;
+--- refused
+checkups: "checkups_check" directive: the password is longer than 1024 bytes in up.conf:3
+
+
+
+=== TEST 169: checkups_check: a password twice, which is not shown
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check redis password=geheim password=geheim;
+--- refused
+checkups: "checkups_check" directive: duplicate parameter "password=***" in up.conf:3
+
+
+
+=== TEST 170: checkups_check: ... in a check that has none
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check http password=geheim;
+--- refused
+checkups: "checkups_check" directive: parameter "password=***" is not for a check of type "http", allowed are uri=, method=, host=, header=, body=, keepalive_time=, match=, interval=, jitter=, timeout=, down_interval=, fails=, passes=, mandatory, persistent, port=, bind=, proxy_protocol=, protected=, ssl=, ssl_verify=, ssl_trusted_certificate=, ssl_name=, ssl_certificate=, ssl_certificate_key= and ssl_protocols= in up.conf:3
+
+
+
+=== TEST 171: checkups_check: ... behind off
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check off password=geheim;
+--- refused
+checkups: "checkups_check" directive: unexpected parameter "password=***" after "off" in up.conf:3
+
+
+
+=== TEST 172: checkups_check: ... in place of the type
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check password=geheim redis;
+--- refused
+checkups: "checkups_check" directive: unknown type "password=***" of check, allowed are tcp, http, https, grpc, redis, mysql, postgres and off in up.conf:3
+
+
+
+=== TEST 173: checkups_check: ... whose name is misspelt
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check redis Passwd=geheim;
+--- refused
+checkups: "checkups_check" directive: unknown parameter "Passwd=***", allowed are user=, password=, password_file=, interval=, jitter=, timeout=, down_interval=, fails=, passes=, mandatory, persistent, port=, bind=, proxy_protocol=, protected=, ssl=, ssl_verify=, ssl_trusted_certificate=, ssl_name=, ssl_certificate=, ssl_certificate_key= and ssl_protocols= in up.conf:3
+
+
+
+=== TEST 174: checkups_check: ... behind something that is refused
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check mysql user=a password=geheim fails=0;
+--- refused
+checkups: "checkups_check" directive: invalid value in "fails=0", it must be a number from 1 to 1000000 in up.conf:3
+
+
+
+=== TEST 175: checkups_server: a password
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_server 127.0.0.1:1 password=geheim;
+--- refused
+checkups: "checkups_server" directive: unknown parameter "password=***", allowed are slow_start=, drain, check=, check_port= and check_host= in up.conf:3
+
+
+
+=== TEST 176: checkups_check: protected= of http does not stand against checkups_cluster
+--- http
+checkups_check tcp protected=one;
+upstream up { checkups_cluster protected=off; server 127.0.0.1:1 down; }
+--- request
+GET /api/clusters/up
+--- response_body_like eval
+qr!"protected":"off",.*"checks":\[\{"type":"tcp",[^}]*\}\]\}$!
+
+
+
+=== TEST 177: checkups_check: a file with a password that is not there
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check redis password_file=../html/password;
+--- config
+--- must_die: 1
+--- error_log eval
+[qr{\[emerg\] \d+#\d+: checkups: "checkups_check" directive: "password_file=\S+/html/password": No such file or directory \(os error 2\) in \S+/html/up\.conf:3$}]
+
+
+
+=== TEST 178: checkups_check: a directory in place of a file with a password
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check redis password_file=../html;
+--- config
+--- must_die: 1
+--- error_log eval
+[qr{\[emerg\] \d+#\d+: checkups: "checkups_check" directive: "password_file=\S+/html": Is a directory \(os error 21\) in \S+/html/up\.conf:3$}]
+
+
+
+=== TEST 179: checkups_check: a file with two lines
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check redis password_file=../html/password;
+--- config
+--- user_files
+>>> password
+geheim
+more
+--- must_die: 1
+--- error_log eval
+[qr{\[emerg\] \d+#\d+: checkups: "checkups_check" directive: "password_file=\S+/html/password": there is more than one line in \S+/html/up\.conf:3$}]
+--- no_error_log
+geheim
+
+
+
+=== TEST 180: checkups_check: an empty file
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1;
+checkups_check mysql user=a password_file=../html/password;
+--- config
+--- user_files eval
+">>> password\n\n"
+--- must_die: 1
+--- error_log eval
+[qr{\[emerg\] \d+#\d+: checkups: "checkups_check" directive: "password_file=\S+/html/password": the password is empty in \S+/html/up\.conf:3$}]
+
+
+
+=== TEST 181: checkups_check: a file with one line, in http; it is not shown
+--- http
+checkups_check redis user=a password_file=../html/password;
+upstream up { checkups_cluster; server 127.0.0.1:1 down; }
+upstream own {
+    checkups_cluster;
+    server 127.0.0.1:1 down;
+    checkups_check redis user=b password=offen;
+    checkups_check mysql user=c password=offen database=d;
+}
+--- user_files
+>>> password
+geheim
+--- request eval
+['GET /api/clusters/up', 'GET /api/clusters/own', 'GET /api/status']
+--- response_body_like eval
+my $times = '"interval":"5s","jitter":"0s","timeout":"2s","fails":1,"passes":1,"port":null';
+[qr{"checks":\[\{"type":"redis","user":"a",$times\}\]\}$},
+ qr!"checks":\[\{"type":"redis","user":"b",$times\},\{"type":"mysql","user":"c","database":"d",$times,"ssl":"auto"[^}]*\}\]\}$!,
+ qr{\A(?!.*(?:geheim|offen)).}s]
+--- no_error_log eval
+[(['geheim', 'offen']) x 3]
+
+
+
+=== TEST 182: checkups_check: a match that is not there, inherited
+--- http
+checkups_check http match=healthy;
+upstream up { checkups_cluster; server 127.0.0.1:1; }
+--- refused
+checkups: "checkups_check" directive: there is no checkups_match "healthy" in http.conf:1
+
+
+
+=== TEST 183: checkups_check: what is wrong in http
+--- http
+checkups_check tcp;
+checkups_check http uri=healthz;
+--- refused
+checkups: "checkups_check" directive: invalid value in "uri=healthz", it must be a path that begins with / and has no blanks in http.conf:2
+
+
+
+=== TEST 184: checkups_check: in http, for upstreams that say nothing
+Wherever it stands. A host that is not given is the name of the upstream, not of the cluster.
+--- http
+upstream up { checkups_cluster; server 127.0.0.1:1 down; }
+checkups_check http uri=/a;
+upstream named { checkups_cluster other; server 127.0.0.1:1 down; }
+upstream own { checkups_cluster; server 127.0.0.1:1 down; checkups_check http host=b.test uri=/b; }
+upstream none { checkups_cluster; server 127.0.0.1:1 down; checkups_check off; }
+upstream stock { server 127.0.0.1:1 down; }
+checkups_check tcp port=81;
+--- request eval
+[map { "GET /api/clusters/$_" } qw(up other own none)]
+--- response_body_like eval
+my $http = '"interval":"5s","jitter":"0s","timeout":"2s","fails":1,"passes":1,"port":null}';
+my $tcp = $http =~ s/null/81/r;
+[(map { qr{"checks":\[\{"type":"http","method":"GET","uri":"/a","host":"$_",$http,\{"type":"tcp",$tcp\]\}$} } 'up', 'named'),
+ qr{"checks":\[\{"type":"http","method":"GET","uri":"/b","host":"b\.test",$http\]\}$}, qr{"checks":\[\]\}$}]
+
+
+
+=== TEST 185: checkups_check: off in http is as if nothing were said
+--- http
+checkups_check off;
+upstream up { checkups_cluster; server 127.0.0.1:1 down; }
+upstream own { checkups_cluster; server 127.0.0.1:1 down; checkups_check tcp; }
+--- request eval
+['GET /api/clusters/up', 'GET /api/clusters/own']
+--- response_body_like eval
+[qr!"checks":\[\]\}$!, qr!"checks":\[\{"type":"tcp",[^}]*\}\]\}$!]
+
+
+
+=== TEST 186: checkups_check: the defaults of a tcp check
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 down;
@@ -1366,7 +2039,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 126: checkups_check: the defaults of an http check, before the other lines
+=== TEST 187: checkups_check: the defaults of an http check, before the other lines
 --- upstream
 checkups_check http;
 server 127.0.0.1:1 down;
@@ -1378,21 +2051,34 @@ GET /api/clusters/other
 
 
 
-=== TEST 127: checkups_check: every parameter
+=== TEST 188: checkups_check: every parameter of an http check
 The timeout may exceed the interval.
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 down;
-checkups_check http interval=10ms jitter=1m30s timeout=3 fails=1000000 passes=2 port=65535
-               "uri=/health?a=b&c" method=OPTIONS host=[::1]:80;
+checkups_check http interval=10ms jitter=1m30s timeout=3 down_interval=1m fails=1000000 passes=2 mandatory persistent
+               port=65535 bind=127.0.0.2 proxy_protocol=on "uri=/health?a=b&c" method=OPTIONS host=[::1]:80
+               "header=X-A: b c" "header=User-Agent:me" "body=a b" keepalive_time=1m;
 --- request
 GET /api/clusters/up
 --- response_body_like eval
-qr{"checks":\[\Q{"type":"http","method":"OPTIONS","uri":"/health?a=b&c","host":"[::1]:80","interval":"10ms","jitter":"90s","timeout":"3s","fails":1000000,"passes":2,"port":65535}\E\]\}$}
+qr{"checks":\[\Q{"type":"http","method":"OPTIONS","uri":"/health?a=b&c","host":"[::1]:80","headers":["X-A: b c","User-Agent: me"],"body":"a b","keepalive_time":"60s","interval":"10ms","down_interval":"60s","jitter":"90s","timeout":"3s","fails":1000000,"passes":2,"mandatory":"persistent","port":65535,"bind":"127.0.0.2","proxy_protocol":true}\E\]\}$}
 
 
 
-=== TEST 128: checkups_check: the longest times
+=== TEST 189: checkups_check: texts of a tcp check, in which \xHH is a byte
+--- upstream
+checkups_cluster;
+server 127.0.0.1:1 down;
+checkups_check tcp 'send=PING\x0d\x0a' expect=+PONG mandatory;
+--- request
+GET /api/clusters/up
+--- response_body_like eval
+qr!"checks":\[\{"type":"tcp",[^}]*"mandatory":"on",[^}]*\}\]\}$!
+
+
+
+=== TEST 190: checkups_check: the longest times
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 down;
@@ -1404,7 +2090,7 @@ qr{"interval":"604800s","jitter":"604800s","timeout":"604800s"}
 
 
 
-=== TEST 129: checkups_check: off
+=== TEST 191: checkups_check: off
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1416,7 +2102,7 @@ qr{"checks":\[\]\}$}
 
 
 
-=== TEST 130: server: every parameter of nginx, IPv6, a unix socket, and one address twice
+=== TEST 192: server: every parameter of nginx, IPv6, a unix socket, and one address twice
 --- upstream
 checkups_cluster tries=2;
 server 127.0.0.1:1 weight=5 max_fails=3 fail_timeout=1m max_conns=7;
@@ -1435,7 +2121,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 131: server: lines before checkups_cluster
+=== TEST 193: server: lines before checkups_cluster
 --- upstream
 server 127.0.0.1:1 weight=3 backup;
 server 127.0.0.1:2 max_conns=1 down;
@@ -1447,7 +2133,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 132: server: one address twice in a level serves
+=== TEST 194: server: one address twice in a level serves
 --- upstream
 checkups_cluster;
 server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
@@ -1463,7 +2149,7 @@ location = /t { proxy_pass http://up; }
 
 
 
-=== TEST 133: server: one that serves over IPv6
+=== TEST 195: server: one that serves over IPv6
 --- upstream
 checkups_cluster;
 server [::1]:$TEST_NGINX_RAND_PORT_1;
@@ -1479,7 +2165,7 @@ GET /t
 
 
 
-=== TEST 134: server: one that serves over a unix socket
+=== TEST 196: server: one that serves over a unix socket
 --- upstream
 checkups_cluster;
 server unix:$TEST_NGINX_SERVER_ROOT/a.sock;
@@ -1494,7 +2180,7 @@ unix:$TEST_NGINX_SERVER_ROOT/a.sock
 
 
 
-=== TEST 135: server: a parameter that nginx does not have
+=== TEST 197: server: a parameter that nginx does not have
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 wait=5;
@@ -1503,7 +2189,7 @@ invalid parameter "wait=5" in up.conf:2
 
 
 
-=== TEST 136: server: a weight that is none
+=== TEST 198: server: a weight that is none
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 weight=0;
@@ -1512,7 +2198,7 @@ invalid parameter "weight=0" in up.conf:2
 
 
 
-=== TEST 137: server: a weight that no counter holds
+=== TEST 199: server: a weight that no counter holds
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 weight=4294967296;
@@ -1521,7 +2207,7 @@ checkups: "checkups_cluster" directive: server "127.0.0.1:1": weight=4294967296 
 
 
 
-=== TEST 138: server: max_conns that no counter holds
+=== TEST 200: server: max_conns that no counter holds
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 max_conns=4294967296;
@@ -1530,7 +2216,7 @@ checkups: "checkups_cluster" directive: server "127.0.0.1:1": max_conns=42949672
 
 
 
-=== TEST 139: server: max_fails that no counter holds
+=== TEST 201: server: max_fails that no counter holds
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 max_fails=4294967296;
@@ -1539,7 +2225,7 @@ checkups: "checkups_cluster" directive: server "127.0.0.1:1": max_fails=42949672
 
 
 
-=== TEST 140: server: none
+=== TEST 202: server: none
 --- http
 upstream up {
     checkups_cluster;
@@ -1549,7 +2235,7 @@ no servers are inside upstream in http.conf:3
 
 
 
-=== TEST 141: server: resolve
+=== TEST 203: server: resolve
 --- http
 resolver 127.0.0.1:1;
 upstream up {
@@ -1563,7 +2249,7 @@ load balancing method does not support resolving names at run time in upstream "
 
 
 
-=== TEST 142: server: resolve, where nginx does not have it
+=== TEST 204: server: resolve, where nginx does not have it
 --- upstream
 checkups_cluster;
 server localhost:1 resolve;
@@ -1573,7 +2259,7 @@ invalid parameter "resolve" in up.conf:2
 
 
 
-=== TEST 143: checkups_level: without a name
+=== TEST 205: checkups_level: without a name
 --- upstream
 checkups_cluster;
 checkups_level { server 127.0.0.1:1; }
@@ -1582,7 +2268,7 @@ checkups: "checkups_level" directive: the NAME of the level is missing in up.con
 
 
 
-=== TEST 144: checkups_level: a number for a name
+=== TEST 206: checkups_level: a number for a name
 --- upstream
 checkups_cluster;
 checkups_level 2 { server 127.0.0.1:1; }
@@ -1591,7 +2277,7 @@ checkups: "checkups_level" directive: invalid level name "2", it must be 1 to 12
 
 
 
-=== TEST 145: checkups_level: an empty name
+=== TEST 207: checkups_level: an empty name
 --- upstream
 checkups_cluster;
 checkups_level "" { server 127.0.0.1:1; }
@@ -1600,7 +2286,7 @@ checkups: "checkups_level" directive: invalid level name "", it must be 1 to 128
 
 
 
-=== TEST 146: checkups_level: a comma in the name
+=== TEST 208: checkups_level: a comma in the name
 --- upstream
 checkups_cluster;
 checkups_level a,b { server 127.0.0.1:1; }
@@ -1609,7 +2295,7 @@ checkups: "checkups_level" directive: invalid level name "a,b", it must be 1 to 
 
 
 
-=== TEST 147: checkups_level: a variable for a name
+=== TEST 209: checkups_level: a variable for a name
 --- upstream
 checkups_cluster;
 checkups_level $arg_dc { server 127.0.0.1:1; }
@@ -1618,7 +2304,7 @@ checkups: "checkups_level" directive: invalid level name "$arg_dc", it must be 1
 
 
 
-=== TEST 148: checkups_level: a parameter where the name should be
+=== TEST 210: checkups_level: a parameter where the name should be
 --- upstream
 checkups_cluster;
 checkups_level tries=2 { server 127.0.0.1:1; }
@@ -1627,7 +2313,7 @@ checkups: "checkups_level" directive: invalid level name "tries=2", it must be 1
 
 
 
-=== TEST 149: checkups_level: a name that is not ASCII
+=== TEST 211: checkups_level: a name that is not ASCII
 --- upstream eval
 "checkups_cluster;\ncheckups_level caf\xc3\xa9 { server 127.0.0.1:1; }\n"
 --- refused eval
@@ -1635,7 +2321,7 @@ qq{checkups: "checkups_level" directive: invalid level name "caf\xc3\xa9", it mu
 
 
 
-=== TEST 150: checkups_level: a name of 129 characters
+=== TEST 212: checkups_level: a name of 129 characters
 --- upstream eval
 "checkups_cluster;\ncheckups_level " . 'x' x 129 . " { server 127.0.0.1:1; }\n"
 --- refused eval
@@ -1643,7 +2329,7 @@ qq{checkups: "checkups_level" directive: invalid level name "caf\xc3\xa9", it mu
 
 
 
-=== TEST 151: checkups_level: two of one name
+=== TEST 213: checkups_level: two of one name
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1; }
@@ -1654,7 +2340,7 @@ checkups: "checkups_level" directive: duplicate level "a", it is that in up.conf
 
 
 
-=== TEST 152: checkups_level: the name of one of checkups_level_from
+=== TEST 214: checkups_level: the name of one of checkups_level_from
 --- upstream
 checkups_cluster;
 checkups_level_from a other;
@@ -1664,7 +2350,7 @@ checkups: "checkups_level" directive: duplicate level "a", it is that in up.conf
 
 
 
-=== TEST 153: checkups_level: an unknown parameter
+=== TEST 215: checkups_level: an unknown parameter
 --- upstream
 checkups_cluster;
 checkups_level a weight=2 { server 127.0.0.1:1; }
@@ -1673,7 +2359,7 @@ checkups: "checkups_level" directive: unknown parameter "weight=2", allowed are 
 
 
 
-=== TEST 154: checkups_level: a second name
+=== TEST 216: checkups_level: a second name
 --- upstream
 checkups_cluster;
 checkups_level a b { server 127.0.0.1:1; }
@@ -1682,7 +2368,7 @@ checkups: "checkups_level" directive: unknown parameter "b", allowed are tries= 
 
 
 
-=== TEST 155: checkups_level: no tries
+=== TEST 217: checkups_level: no tries
 --- upstream
 checkups_cluster;
 checkups_level a tries=0 { server 127.0.0.1:1; }
@@ -1691,7 +2377,7 @@ checkups: "checkups_level" directive: invalid value in "tries=0", it must be a n
 
 
 
-=== TEST 156: checkups_level: too many tries
+=== TEST 218: checkups_level: too many tries
 --- upstream
 checkups_cluster;
 checkups_level a tries=1000001 { server 127.0.0.1:1; }
@@ -1700,7 +2386,7 @@ checkups: "checkups_level" directive: invalid value in "tries=1000001", it must 
 
 
 
-=== TEST 157: checkups_level: no time for tries
+=== TEST 219: checkups_level: no time for tries
 --- upstream
 checkups_cluster;
 checkups_level a tries_timeout=0 { server 127.0.0.1:1; }
@@ -1709,7 +2395,7 @@ checkups: "checkups_level" directive: invalid value in "tries_timeout=0", it mus
 
 
 
-=== TEST 158: checkups_level: a parameter twice
+=== TEST 220: checkups_level: a parameter twice
 --- upstream
 checkups_cluster;
 checkups_level a tries=1 tries_timeout=1s tries=1 { server 127.0.0.1:1; }
@@ -1718,7 +2404,7 @@ checkups: "checkups_level" directive: duplicate parameter "tries=1" in up.conf:2
 
 
 
-=== TEST 159: checkups_level: tries_timeout twice
+=== TEST 221: checkups_level: tries_timeout twice
 --- upstream
 checkups_cluster;
 checkups_level a tries_timeout=1s tries_timeout=1s { server 127.0.0.1:1; }
@@ -1727,7 +2413,7 @@ checkups: "checkups_level" directive: duplicate parameter "tries_timeout=1s" in 
 
 
 
-=== TEST 160: checkups_level: no server inside
+=== TEST 222: checkups_level: no server inside
 --- upstream
 checkups_cluster;
 checkups_level a { }
@@ -1736,7 +2422,7 @@ checkups: "checkups_level" directive: no servers are inside the level in up.conf
 
 
 
-=== TEST 161: checkups_level: only a comment inside, and another level before
+=== TEST 223: checkups_level: only a comment inside, and another level before
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1; }
@@ -1748,7 +2434,7 @@ checkups: "checkups_level" directive: no servers are inside the level in up.conf
 
 
 
-=== TEST 162: checkups_level: an empty file inside
+=== TEST 224: checkups_level: an empty file inside
 --- upstream
 checkups_cluster;
 checkups_level a { include ../html/more.conf; }
@@ -1759,7 +2445,7 @@ checkups: "checkups_level" directive: no servers are inside the level in up.conf
 
 
 
-=== TEST 163: checkups_level: files inside of which there are none
+=== TEST 225: checkups_level: files inside of which there are none
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1770,7 +2456,7 @@ checkups: "checkups_level" directive: no servers are inside the level in up.conf
 
 
 
-=== TEST 164: checkups_level: another directive of an upstream inside
+=== TEST 226: checkups_level: another directive of an upstream inside
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1782,7 +2468,7 @@ checkups: "keepalive" directive: it is not allowed in a level, allowed are serve
 
 
 
-=== TEST 165: checkups_level: one of checkups inside
+=== TEST 227: checkups_level: one of checkups inside
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1794,7 +2480,7 @@ checkups: "checkups_check" directive: it is not allowed in a level, allowed are 
 
 
 
-=== TEST 166: checkups_level: a word inside that is none of nginx
+=== TEST 228: checkups_level: a word inside that is none of nginx
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1805,7 +2491,7 @@ checkups: "servers" directive: it is not allowed in a level, allowed are server 
 
 
 
-=== TEST 167: checkups_level: a level inside
+=== TEST 229: checkups_level: a level inside
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1817,7 +2503,7 @@ unexpected "{" in up.conf:4
 
 
 
-=== TEST 168: checkups_level: a server that is backup
+=== TEST 230: checkups_level: a server that is backup
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1829,7 +2515,7 @@ balancing method does not support parameter "backup" in up.conf:4
 
 
 
-=== TEST 169: checkups_level: a server with a parameter that nginx does not have
+=== TEST 231: checkups_level: a server with a parameter that nginx does not have
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1840,7 +2526,7 @@ invalid parameter "drain" in up.conf:3
 
 
 
-=== TEST 170: checkups_level: a server without an address
+=== TEST 232: checkups_level: a server without an address
 --- upstream
 checkups_cluster;
 checkups_level a { server; }
@@ -1849,7 +2535,7 @@ checkups: "server" directive: invalid number of arguments in up.conf:2
 
 
 
-=== TEST 171: checkups_level: a server with an address that is none
+=== TEST 233: checkups_level: a server with an address that is none
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:99999; }
@@ -1858,7 +2544,7 @@ invalid port in upstream "127.0.0.1:99999" in up.conf:2
 
 
 
-=== TEST 172: checkups_level: a weight that no counter holds
+=== TEST 234: checkups_level: a weight that no counter holds
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1 weight=4294967296; }
@@ -1867,7 +2553,7 @@ checkups: "checkups_cluster" directive: server "127.0.0.1:1": weight=4294967296 
 
 
 
-=== TEST 173: checkups_level: resolve
+=== TEST 235: checkups_level: resolve
 --- http
 resolver 127.0.0.1:1;
 upstream up {
@@ -1881,7 +2567,7 @@ load balancing method does not support resolving names at run time in upstream "
 
 
 
-=== TEST 174: checkups_level: resolve, where nginx does not have it
+=== TEST 236: checkups_level: resolve, where nginx does not have it
 --- upstream
 checkups_cluster;
 checkups_level a { server localhost:1 resolve; }
@@ -1891,7 +2577,7 @@ invalid parameter "resolve" in up.conf:2
 
 
 
-=== TEST 175: checkups_level: include without a file
+=== TEST 237: checkups_level: include without a file
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1902,7 +2588,7 @@ checkups: "include" directive: invalid number of arguments in up.conf:3
 
 
 
-=== TEST 176: checkups_level: include with two files
+=== TEST 238: checkups_level: include with two files
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1914,7 +2600,7 @@ checkups: "include" directive: invalid number of arguments in up.conf:4
 
 
 
-=== TEST 177: checkups_level: another directive in a file inside
+=== TEST 239: checkups_level: another directive in a file inside
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1929,7 +2615,7 @@ checkups: "checkups_balance" directive: it is not allowed in a level, allowed ar
 
 
 
-=== TEST 178: checkups_level: a server that is backup in a file inside
+=== TEST 240: checkups_level: a server that is backup in a file inside
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1943,7 +2629,7 @@ balancing method does not support parameter "backup" in more.conf:1
 
 
 
-=== TEST 179: checkups_level: without its block
+=== TEST 241: checkups_level: without its block
 --- upstream
 checkups_cluster;
 checkups_level a;
@@ -1953,7 +2639,7 @@ directive "checkups_level" has no opening "{" in up.conf:2
 
 
 
-=== TEST 180: checkups_level: a block that does not end
+=== TEST 242: checkups_level: a block that does not end
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -1963,7 +2649,7 @@ unexpected end of file, expecting "}" in up.conf:4
 
 
 
-=== TEST 181: checkups_level: behind a server line
+=== TEST 243: checkups_level: behind a server line
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -1973,7 +2659,7 @@ checkups: "checkups_level" directive: "server" lines stand either in the upstrea
 
 
 
-=== TEST 182: checkups_level: behind a server line before checkups_cluster
+=== TEST 244: checkups_level: behind a server line before checkups_cluster
 --- upstream
 server 127.0.0.1:1 backup;
 checkups_cluster;
@@ -1983,7 +2669,7 @@ checkups: "checkups_level" directive: "server" lines stand either in the upstrea
 
 
 
-=== TEST 183: checkups_level: between a server line and another level
+=== TEST 245: checkups_level: between a server line and another level
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1; }
@@ -1994,7 +2680,7 @@ checkups: "checkups_level" directive: "server" lines stand either in the upstrea
 
 
 
-=== TEST 184: checkups_level: before a server line
+=== TEST 246: checkups_level: before a server line
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:1; }
@@ -2005,7 +2691,7 @@ checkups: "checkups_level" directive: "server" lines stand either in the upstrea
 
 
 
-=== TEST 185: checkups_level: every parameter of nginx's server, IPv6, a unix socket, one address several times
+=== TEST 247: checkups_level: every parameter of nginx's server, IPv6, a unix socket, one address several times
 --- upstream
 checkups_cluster tries=9;
 checkups_level zeta tries=2 tries_timeout=1500ms {
@@ -2033,9 +2719,9 @@ GET /api/clusters/up
 
 
 
-=== TEST 186: checkups_level: every character that a name may have, and names that differ in case
+=== TEST 248: checkups_level: every character that a name may have, and names that differ in case
 --- upstream eval
-"checkups_cluster;\n" . join '', map { "checkups_level $_ { server 127.0.0.1:1; }\n" } 'Az09._:-', 'dc', 'DC', '-', '7a', 'x' x 128
+"checkups_cluster;\n" . CORE::join '', map { "checkups_level $_ { server 127.0.0.1:1; }\n" } 'Az09._:-', 'dc', 'DC', '-', '7a', 'x' x 128
 --- request
 GET /api/clusters/up
 --- response_body eval
@@ -2043,7 +2729,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 187: checkups_level: servers in files inside, and in files of files
+=== TEST 249: checkups_level: servers in files inside, and in files of files
 --- upstream
 checkups_cluster;
 checkups_level a {
@@ -2073,7 +2759,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 188: checkups_level: in a file itself
+=== TEST 250: checkups_level: in a file itself
 --- upstream
 checkups_cluster;
 include ../html/levels.conf;
@@ -2088,7 +2774,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 189: checkups_level: one that serves, with a zone, keepalive and a check
+=== TEST 251: checkups_level: one that serves, with a zone, keepalive and a check
 --- upstream
 zone up 64k;
 checkups_cluster;
@@ -2116,7 +2802,7 @@ location = /t {
 
 
 
-=== TEST 190: checkups_level_from: without words
+=== TEST 252: checkups_level_from: without words
 --- upstream
 checkups_cluster;
 checkups_level_from;
@@ -2125,7 +2811,7 @@ checkups: "checkups_level_from" directive: the NAME of the level is missing in u
 
 
 
-=== TEST 191: checkups_level_from: without an upstream
+=== TEST 253: checkups_level_from: without an upstream
 --- upstream
 checkups_cluster;
 checkups_level_from a;
@@ -2134,7 +2820,7 @@ checkups: "checkups_level_from" directive: the name of the other UPSTREAM is mis
 
 
 
-=== TEST 192: checkups_level_from: a number for a name
+=== TEST 254: checkups_level_from: a number for a name
 --- upstream
 checkups_cluster;
 checkups_level_from 1 other;
@@ -2143,7 +2829,7 @@ checkups: "checkups_level_from" directive: invalid level name "1", it must be 1 
 
 
 
-=== TEST 193: checkups_level_from: the name of another level
+=== TEST 255: checkups_level_from: the name of another level
 --- upstream
 checkups_cluster;
 checkups_level a { server 127.0.0.1:3; }
@@ -2153,7 +2839,7 @@ checkups: "checkups_level_from" directive: duplicate level "a", it is that in up
 
 
 
-=== TEST 194: checkups_level_from: an unknown parameter
+=== TEST 256: checkups_level_from: an unknown parameter
 --- upstream
 checkups_cluster;
 checkups_level_from a other backup;
@@ -2162,7 +2848,7 @@ checkups: "checkups_level_from" directive: unknown parameter "backup", allowed a
 
 
 
-=== TEST 195: checkups_level_from: only what is neither
+=== TEST 257: checkups_level_from: only what is neither
 --- upstream
 checkups_cluster;
 checkups_level_from a other only=down;
@@ -2171,7 +2857,7 @@ checkups: "checkups_level_from" directive: invalid value in "only=down", it must
 
 
 
-=== TEST 196: checkups_level_from: only twice
+=== TEST 258: checkups_level_from: only twice
 --- upstream
 checkups_cluster;
 checkups_level_from a other only=primary only=backup;
@@ -2180,7 +2866,7 @@ checkups: "checkups_level_from" directive: duplicate parameter "only=backup" in 
 
 
 
-=== TEST 197: checkups_level_from: no tries
+=== TEST 259: checkups_level_from: no tries
 --- upstream
 checkups_cluster;
 checkups_level_from a other tries=0;
@@ -2189,7 +2875,7 @@ checkups: "checkups_level_from" directive: invalid value in "tries=0", it must b
 
 
 
-=== TEST 198: checkups_level_from: tries_timeout twice
+=== TEST 260: checkups_level_from: tries_timeout twice
 --- upstream
 checkups_cluster;
 checkups_level_from a other tries_timeout=1s tries_timeout=2s;
@@ -2198,7 +2884,7 @@ checkups: "checkups_level_from" directive: duplicate parameter "tries_timeout=2s
 
 
 
-=== TEST 199: checkups_level_from: with a block
+=== TEST 261: checkups_level_from: with a block
 --- upstream
 checkups_cluster;
 checkups_level_from a other { server 127.0.0.1:1; }
@@ -2207,7 +2893,7 @@ directive "checkups_level_from" is not terminated by ";" in up.conf:2
 
 
 
-=== TEST 200: checkups_level_from: an upstream that is nowhere
+=== TEST 262: checkups_level_from: an upstream that is nowhere
 --- upstream
 checkups_cluster;
 checkups_level b { server 127.0.0.1:1; }
@@ -2217,7 +2903,7 @@ checkups: "checkups_level_from" directive: upstream "other" is not there in up.c
 
 
 
-=== TEST 201: checkups_level_from: an address that is proxied to is no upstream block
+=== TEST 263: checkups_level_from: an address that is proxied to is no upstream block
 --- http
 upstream up {
     checkups_cluster;
@@ -2232,7 +2918,7 @@ checkups: "checkups_level_from" directive: upstream "127.0.0.1:1" is not there i
 
 
 
-=== TEST 202: checkups_level_from: the name of a cluster is not that of its upstream
+=== TEST 264: checkups_level_from: the name of a cluster is not that of its upstream
 --- http
 upstream up {
     checkups_cluster;
@@ -2247,7 +2933,7 @@ checkups: "checkups_level_from" directive: upstream "other" is not there in http
 
 
 
-=== TEST 203: checkups_level_from: its own upstream
+=== TEST 265: checkups_level_from: its own upstream
 --- upstream
 checkups_cluster;
 checkups_level_from a up;
@@ -2256,7 +2942,7 @@ checkups: "checkups_level_from" directive: upstream "up" has levels of its own i
 
 
 
-=== TEST 204: checkups_level_from: an upstream that has levels
+=== TEST 266: checkups_level_from: an upstream that has levels
 --- http
 upstream up {
     checkups_cluster;
@@ -2271,7 +2957,7 @@ checkups: "checkups_level_from" directive: upstream "other" has levels of its ow
 
 
 
-=== TEST 205: checkups_level_from: an upstream with levels of others, before it in the file
+=== TEST 267: checkups_level_from: an upstream with levels of others, before it in the file
 --- http
 upstream third { server 127.0.0.1:1; }
 upstream other {
@@ -2287,7 +2973,7 @@ checkups: "checkups_level_from" directive: upstream "other" has levels of its ow
 
 
 
-=== TEST 206: checkups_level_from: each of two from the other
+=== TEST 268: checkups_level_from: each of two from the other
 --- http
 upstream one {
     checkups_cluster;
@@ -2302,7 +2988,7 @@ checkups: "checkups_level_from" directive: upstream "two" has levels of its own 
 
 
 
-=== TEST 207: checkups_level_from: only the backup servers, where there are none
+=== TEST 269: checkups_level_from: only the backup servers, where there are none
 --- http
 upstream up {
     checkups_cluster;
@@ -2315,7 +3001,7 @@ checkups: "checkups_level_from" directive: upstream "other" has no such servers 
 
 
 
-=== TEST 208: checkups_level_from: only the others, where all are backup
+=== TEST 270: checkups_level_from: only the others, where all are backup
 nginx refuses such an upstream itself, but in the order of the file.
 --- http
 upstream up {
@@ -2328,7 +3014,7 @@ checkups: "checkups_level_from" directive: upstream "other" has no such servers 
 
 
 
-=== TEST 209: checkups_level_from: an upstream with names that are resolved at run time
+=== TEST 271: checkups_level_from: an upstream with names that are resolved at run time
 --- http
 resolver 127.0.0.1:1;
 upstream other {
@@ -2346,7 +3032,7 @@ load balancing method does not support resolving names at run time in upstream "
 
 
 
-=== TEST 210: checkups_level_from: before a server line
+=== TEST 272: checkups_level_from: before a server line
 --- http
 upstream other { server 127.0.0.1:1; }
 upstream up {
@@ -2359,7 +3045,7 @@ checkups: "checkups_level_from" directive: "server" lines stand either in the up
 
 
 
-=== TEST 211: checkups_level_from: behind a server line
+=== TEST 273: checkups_level_from: behind a server line
 --- http
 upstream other { server 127.0.0.1:1; }
 upstream up {
@@ -2372,7 +3058,7 @@ checkups: "checkups_level_from" directive: "server" lines stand either in the up
 
 
 
-=== TEST 212: checkups_level_from: an upstream before and one behind it, all of their servers or some
+=== TEST 274: checkups_level_from: an upstream before and one behind it, all of their servers or some
 --- http
 upstream before {
     ip_hash;
@@ -2416,7 +3102,7 @@ my @backup = (::json_server('127.0.0.1:4', weight => 2), ::json_server('unix:/a.
 
 
 
-=== TEST 213: checkups_level_from: the name of an upstream in other letters
+=== TEST 275: checkups_level_from: the name of an upstream in other letters
 --- http
 upstream Old.example { server 127.0.0.1:1 weight=2; }
 upstream up { checkups_cluster; checkups_level_from a oLD.Example; }
@@ -2427,7 +3113,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 214: checkups_level_from: of another cluster, which stays as it is
+=== TEST 276: checkups_level_from: of another cluster, which stays as it is
 What checkups_server says belongs to the block in which it stands.
 --- http
 upstream other {
@@ -2455,7 +3141,7 @@ upstream up {
 
 
 
-=== TEST 215: checkups_level_from: both upstreams serve, each by its own balancing
+=== TEST 277: checkups_level_from: both upstreams serve, each by its own balancing
 --- http
 upstream other {
     server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
@@ -2477,7 +3163,7 @@ location = /other { proxy_pass http://other; }
 
 
 
-=== TEST 216: checkups_order: without a string
+=== TEST 278: checkups_order: without a string
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2487,7 +3173,7 @@ invalid number of arguments in "checkups_order" directive in up.conf:3
 
 
 
-=== TEST 217: checkups_order: two strings
+=== TEST 279: checkups_order: two strings
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2497,7 +3183,7 @@ invalid number of arguments in "checkups_order" directive in up.conf:3
 
 
 
-=== TEST 218: checkups_order: twice
+=== TEST 280: checkups_order: twice
 --- upstream
 checkups_cluster;
 checkups_order 1;
@@ -2508,7 +3194,7 @@ checkups: "checkups_order" directive: it is duplicate in up.conf:4
 
 
 
-=== TEST 219: checkups_order: a variable without a name
+=== TEST 281: checkups_order: a variable without a name
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2518,7 +3204,7 @@ invalid variable name in up.conf:3
 
 
 
-=== TEST 220: checkups_order: a variable whose bracket is not closed
+=== TEST 282: checkups_order: a variable whose bracket is not closed
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2528,7 +3214,7 @@ the closing bracket in "cookie_dc" variable is missing in up.conf:3
 
 
 
-=== TEST 221: checkups_order: a variable that nobody has
+=== TEST 283: checkups_order: a variable that nobody has
 nginx looks for it when all of the configuration was read.
 --- upstream
 checkups_cluster;
@@ -2539,7 +3225,7 @@ unknown "nobody_has_it" variable
 
 
 
-=== TEST 222: checkups_order: not UTF-8
+=== TEST 284: checkups_order: not UTF-8
 --- upstream eval
 "checkups_cluster;\nserver 127.0.0.1:1;\ncheckups_order caf\xe9;\n"
 --- refused
@@ -2547,7 +3233,7 @@ checkups: "checkups_order" directive: it must be UTF-8 in up.conf:3
 
 
 
-=== TEST 223: checkups_order: empty, a list, variables, names and places that there are not
+=== TEST 285: checkups_order: empty, a list, variables, names and places that there are not
 --- http
 upstream a { checkups_cluster; checkups_order ""; server 127.0.0.1:1; }
 upstream b { checkups_cluster; server 127.0.0.1:1; checkups_order "2, 1"; }
@@ -2570,7 +3256,7 @@ my @levels = ::json_level(undef, [::json_server('127.0.0.1:1')]);
 
 
 
-=== TEST 224: checkups_order: names that no level has, and no variable
+=== TEST 286: checkups_order: names that no level has, and no variable
 --- upstream
 checkups_cluster;
 checkups_order
@@ -2582,7 +3268,7 @@ checkups: "checkups_order" directive: there is no level of "nope,dc" in the bloc
 
 
 
-=== TEST 225: checkups_order: places that there are not, and no variable
+=== TEST 287: checkups_order: places that there are not, and no variable
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2593,7 +3279,7 @@ checkups: "checkups_order" directive: there is no level of "3, 0" in the block i
 
 
 
-=== TEST 226: checkups_order: commas only
+=== TEST 288: checkups_order: commas only
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2603,7 +3289,7 @@ checkups: "checkups_order" directive: there is no level of ", ," in the block in
 
 
 
-=== TEST 227: checkups_balance: without a method
+=== TEST 289: checkups_balance: without a method
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2613,7 +3299,7 @@ checkups: "checkups_balance" directive: unknown method "", allowed are round_rob
 
 
 
-=== TEST 228: checkups_balance: a method that there is not
+=== TEST 290: checkups_balance: a method that there is not
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2623,7 +3309,7 @@ checkups: "checkups_balance" directive: unknown method "least_time header", allo
 
 
 
-=== TEST 229: checkups_balance: methods are in small letters
+=== TEST 291: checkups_balance: methods are in small letters
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2633,7 +3319,7 @@ checkups: "checkups_balance" directive: unknown method "Round_Robin", allowed ar
 
 
 
-=== TEST 230: checkups_balance: a hash without a key
+=== TEST 292: checkups_balance: a hash without a key
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2643,7 +3329,7 @@ checkups: "checkups_balance" directive: the KEY of the hash is missing in up.con
 
 
 
-=== TEST 231: checkups_balance: a hash of nothing
+=== TEST 293: checkups_balance: a hash of nothing
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2653,7 +3339,7 @@ checkups: "checkups_balance" directive: the KEY of the hash is missing in up.con
 
 
 
-=== TEST 232: checkups_balance: consistent is not said
+=== TEST 294: checkups_balance: consistent is not said
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2663,7 +3349,7 @@ checkups: "checkups_balance" directive: unknown method "hash $uri consistent", a
 
 
 
-=== TEST 233: checkups_balance: random, but not two
+=== TEST 295: checkups_balance: random, but not two
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2673,7 +3359,7 @@ checkups: "checkups_balance" directive: unknown method "random", allowed are rou
 
 
 
-=== TEST 234: checkups_balance: random two of what nginx has besides
+=== TEST 296: checkups_balance: random two of what nginx has besides
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2683,7 +3369,7 @@ checkups: "checkups_balance" directive: unknown method "random two least_conn", 
 
 
 
-=== TEST 235: checkups_balance: a word behind a method that has none
+=== TEST 297: checkups_balance: a word behind a method that has none
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2693,7 +3379,7 @@ checkups: "checkups_balance" directive: unknown method "ip_hash $remote_addr", a
 
 
 
-=== TEST 236: checkups_balance: a variable without a name in the key
+=== TEST 298: checkups_balance: a variable without a name in the key
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2703,7 +3389,7 @@ invalid variable name in up.conf:3
 
 
 
-=== TEST 237: checkups_balance: a variable in the key that nobody has
+=== TEST 299: checkups_balance: a variable in the key that nobody has
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2713,7 +3399,7 @@ unknown "nobody_has_it" variable
 
 
 
-=== TEST 238: checkups_balance: a key that is not UTF-8
+=== TEST 300: checkups_balance: a key that is not UTF-8
 --- upstream eval
 "checkups_cluster;\nserver 127.0.0.1:1;\ncheckups_balance hash caf\xe9\$uri;\n"
 --- refused
@@ -2721,7 +3407,7 @@ checkups: "checkups_balance" directive: it must be UTF-8 in up.conf:3
 
 
 
-=== TEST 239: checkups_balance: twice
+=== TEST 301: checkups_balance: twice
 --- upstream
 checkups_cluster;
 checkups_balance least_conn;
@@ -2732,7 +3418,7 @@ checkups: "checkups_balance" directive: it is duplicate in up.conf:4
 
 
 
-=== TEST 240: checkups_balance: a hash over weights that are too large
+=== TEST 302: checkups_balance: a hash over weights that are too large
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1 weight=10000;
@@ -2743,7 +3429,7 @@ checkups: "checkups_balance" directive: the weights of a level add up to 20001, 
 
 
 
-=== TEST 241: checkups_balance: so it is for every hash, and where a server is down
+=== TEST 303: checkups_balance: so it is for every hash, and where a server is down
 --- upstream
 server 127.0.0.1:1 weight=20000;
 server 127.0.0.1:2 down;
@@ -2754,7 +3440,7 @@ checkups: "checkups_balance" directive: the weights of a level add up to 20001, 
 
 
 
-=== TEST 242: checkups_balance: in a level
+=== TEST 304: checkups_balance: in a level
 --- upstream
 checkups_balance header_hash;
 checkups_cluster;
@@ -2768,7 +3454,7 @@ checkups: "checkups_balance" directive: the weights of a level add up to 4294987
 
 
 
-=== TEST 243: checkups_balance: among backup servers
+=== TEST 305: checkups_balance: among backup servers
 --- upstream
 checkups_cluster;
 checkups_balance url_hash;
@@ -2779,7 +3465,7 @@ checkups: "checkups_balance" directive: the weights of a level add up to 20001, 
 
 
 
-=== TEST 244: checkups_balance: the largest weights for a hash, and what the other methods take
+=== TEST 306: checkups_balance: the largest weights for a hash, and what the other methods take
 --- http
 upstream a {
     checkups_cluster;
@@ -2815,7 +3501,7 @@ my @largest = ::json_level(undef, [map { ::json_server("127.0.0.1:$_", weight =>
 
 
 
-=== TEST 245: checkups_balance: every method
+=== TEST 307: checkups_balance: every method
 --- http
 upstream a { checkups_cluster; server 127.0.0.1:1; checkups_balance round_robin; }
 upstream b { checkups_cluster; server 127.0.0.1:1; checkups_balance hash $request_uri; }
@@ -2835,7 +3521,7 @@ my $name = 'a';
 
 
 
-=== TEST 246: checkups_fail_status: without a status
+=== TEST 308: checkups_fail_status: without a status
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2845,7 +3531,7 @@ invalid number of arguments in "checkups_fail_status" directive in up.conf:3
 
 
 
-=== TEST 247: checkups_fail_status: too low
+=== TEST 309: checkups_fail_status: too low
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2855,7 +3541,7 @@ checkups: "checkups_fail_status" directive: invalid value in "99", it must be a 
 
 
 
-=== TEST 248: checkups_fail_status: too high
+=== TEST 310: checkups_fail_status: too high
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2865,7 +3551,7 @@ checkups: "checkups_fail_status" directive: invalid value in "500-600", it must 
 
 
 
-=== TEST 249: checkups_fail_status: a range from the higher to the lower
+=== TEST 311: checkups_fail_status: a range from the higher to the lower
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2875,7 +3561,7 @@ checkups: "checkups_fail_status" directive: invalid value in "504-502", it must 
 
 
 
-=== TEST 250: checkups_fail_status: half a range
+=== TEST 312: checkups_fail_status: half a range
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2885,7 +3571,7 @@ checkups: "checkups_fail_status" directive: invalid value in "500-", it must be 
 
 
 
-=== TEST 251: checkups_fail_status: more than a range
+=== TEST 313: checkups_fail_status: more than a range
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2895,7 +3581,7 @@ checkups: "checkups_fail_status" directive: invalid value in "500-502-504", it m
 
 
 
-=== TEST 252: checkups_fail_status: a word of proxy_next_upstream
+=== TEST 314: checkups_fail_status: a word of proxy_next_upstream
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2905,7 +3591,7 @@ checkups: "checkups_fail_status" directive: invalid value in "http_500", it must
 
 
 
-=== TEST 253: checkups_fail_status: commas between them
+=== TEST 315: checkups_fail_status: commas between them
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2915,7 +3601,7 @@ checkups: "checkups_fail_status" directive: invalid value in "500,", it must be 
 
 
 
-=== TEST 254: checkups_fail_status: twice
+=== TEST 316: checkups_fail_status: twice
 --- upstream
 checkups_cluster;
 checkups_fail_status 500;
@@ -2926,7 +3612,7 @@ checkups: "checkups_fail_status" directive: it is duplicate in up.conf:4
 
 
 
-=== TEST 255: checkups_fail_status: statuses and ranges, of which some come more than once
+=== TEST 317: checkups_fail_status: statuses and ranges, of which some come more than once
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2939,7 +3625,7 @@ GET /api/clusters/up
 
 
 
-=== TEST 256: checkups_server: without an address
+=== TEST 318: checkups_server: without an address
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2949,7 +3635,7 @@ checkups: "checkups_server" directive: the ADDRESS of the server is missing in u
 
 
 
-=== TEST 257: checkups_server: an address that there is not
+=== TEST 319: checkups_server: an address that there is not
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -2960,7 +3646,7 @@ checkups: "checkups_server" directive: there is no server "127.0.0.1:2" in the b
 
 
 
-=== TEST 258: checkups_server: an address of another block only
+=== TEST 320: checkups_server: an address of another block only
 --- http
 upstream other { checkups_cluster; server 127.0.0.1:2; }
 upstream up {
@@ -2973,7 +3659,7 @@ checkups: "checkups_server" directive: there is no server "127.0.0.1:2" in the b
 
 
 
-=== TEST 259: checkups_server: without a port it is 80
+=== TEST 321: checkups_server: without a port it is 80
 --- upstream
 checkups_cluster;
 server 127.0.0.1:8080;
@@ -2983,7 +3669,7 @@ checkups: "checkups_server" directive: there is no server "127.0.0.1" in the blo
 
 
 
-=== TEST 260: checkups_server: an address in a level that a server has in another form only
+=== TEST 322: checkups_server: an address in a level that a server has in another form only
 --- upstream
 checkups_cluster;
 checkups_level a { server unix:/a.sock; }
@@ -2993,7 +3679,7 @@ checkups: "checkups_server" directive: there is no server "unix:/b.sock" in the 
 
 
 
-=== TEST 261: checkups_server: twice for one address
+=== TEST 323: checkups_server: twice for one address
 --- upstream
 checkups_cluster;
 server 127.0.0.1:80;
@@ -3004,7 +3690,7 @@ checkups: "checkups_server" directive: it is duplicate for server "127.0.0.1" in
 
 
 
-=== TEST 262: checkups_server: twice for a unix socket
+=== TEST 324: checkups_server: twice for a unix socket
 --- upstream
 checkups_cluster;
 checkups_server unix:/a.sock;
@@ -3015,7 +3701,7 @@ checkups: "checkups_server" directive: it is duplicate for server "unix:/a.sock"
 
 
 
-=== TEST 263: checkups_server: an empty address
+=== TEST 325: checkups_server: an empty address
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3025,7 +3711,7 @@ checkups: "checkups_server" directive: no host in "" in up.conf:3
 
 
 
-=== TEST 264: checkups_server: a port that is none
+=== TEST 326: checkups_server: a port that is none
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3035,7 +3721,7 @@ checkups: "checkups_server" directive: invalid port in "127.0.0.1:65536" in up.c
 
 
 
-=== TEST 265: checkups_server: a URL
+=== TEST 327: checkups_server: a URL
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3045,7 +3731,7 @@ checkups: "checkups_server" directive: invalid host in "http://127.0.0.1:1" in u
 
 
 
-=== TEST 266: checkups_server: a unix socket without a path
+=== TEST 328: checkups_server: a unix socket without a path
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3055,27 +3741,27 @@ checkups: "checkups_server" directive: no path in the unix domain socket in "uni
 
 
 
-=== TEST 267: checkups_server: an unknown parameter
+=== TEST 329: checkups_server: an unknown parameter
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_server 127.0.0.1:1 weight=2;
 --- refused
-checkups: "checkups_server" directive: unknown parameter "weight=2", allowed are slow_start= and drain in up.conf:3
+checkups: "checkups_server" directive: unknown parameter "weight=2", allowed are slow_start=, drain, check=, check_port= and check_host= in up.conf:3
 
 
 
-=== TEST 268: checkups_server: drain takes no value
+=== TEST 330: checkups_server: drain takes no value
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_server 127.0.0.1:1 drain=on;
 --- refused
-checkups: "checkups_server" directive: unknown parameter "drain=on", allowed are slow_start= and drain in up.conf:3
+checkups: "checkups_server" directive: unknown parameter "drain=on", allowed are slow_start=, drain, check=, check_port= and check_host= in up.conf:3
 
 
 
-=== TEST 269: checkups_server: drain twice
+=== TEST 331: checkups_server: drain twice
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3085,17 +3771,17 @@ checkups: "checkups_server" directive: duplicate parameter "drain" in up.conf:3
 
 
 
-=== TEST 270: checkups_server: slow_start without a time
+=== TEST 332: checkups_server: slow_start without a time
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
 checkups_server 127.0.0.1:1 slow_start;
 --- refused
-checkups: "checkups_server" directive: unknown parameter "slow_start", allowed are slow_start= and drain in up.conf:3
+checkups: "checkups_server" directive: unknown parameter "slow_start", allowed are slow_start=, drain, check=, check_port= and check_host= in up.conf:3
 
 
 
-=== TEST 271: checkups_server: slow_start that is no time
+=== TEST 333: checkups_server: slow_start that is no time
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3105,7 +3791,7 @@ checkups: "checkups_server" directive: invalid value in "slow_start=fast", it mu
 
 
 
-=== TEST 272: checkups_server: slow_start that is too long
+=== TEST 334: checkups_server: slow_start that is too long
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3115,7 +3801,7 @@ checkups: "checkups_server" directive: invalid value in "slow_start=8d", it must
 
 
 
-=== TEST 273: checkups_server: slow_start twice
+=== TEST 335: checkups_server: slow_start twice
 --- upstream
 checkups_cluster;
 server 127.0.0.1:1;
@@ -3125,7 +3811,7 @@ checkups: "checkups_server" directive: duplicate parameter "slow_start=5s" in up
 
 
 
-=== TEST 274: checkups_server: every parameter, for every server of the address, wherever it stands
+=== TEST 336: checkups_server: every parameter, for every server of the address, wherever it stands
 --- upstream
 checkups_server 127.0.0.1 drain slow_start=1m30s;
 server 127.0.0.1:80;
@@ -3150,7 +3836,7 @@ my @both = (slow_start => '"90s"', drain => 'true');
 
 
 
-=== TEST 275: checkups_server: in named levels
+=== TEST 337: checkups_server: in named levels
 --- http
 upstream up {
     checkups_cluster;
@@ -3174,7 +3860,7 @@ my @drained = ('unix:/a.sock', drain => 'true');
 
 
 
-=== TEST 276: checkups_server: names with two addresses
+=== TEST 338: checkups_server: names with two addresses
 A name stands for all of its addresses, of which one is enough to be in the block.
 --- config
 --- http
@@ -3215,7 +3901,7 @@ GET /
 
 
 
-=== TEST 277: checkups_api: in http
+=== TEST 339: checkups_api: in http
 --- http
 checkups_api;
 --- refused
@@ -3223,7 +3909,7 @@ checkups_api;
 
 
 
-=== TEST 278: checkups_api: in server
+=== TEST 340: checkups_api: in server
 --- server
 checkups_api;
 --- refused
@@ -3231,7 +3917,7 @@ checkups_api;
 
 
 
-=== TEST 279: checkups_api: in upstream
+=== TEST 341: checkups_api: in upstream
 --- upstream
 server 127.0.0.1:1;
 checkups_api;
@@ -3240,7 +3926,7 @@ checkups_api;
 
 
 
-=== TEST 280: checkups_api: in if
+=== TEST 342: checkups_api: in if
 --- server
 location /x/ {
     if ($arg_x) { checkups_api; }
@@ -3250,7 +3936,7 @@ location /x/ {
 
 
 
-=== TEST 281: checkups_api: in limit_except
+=== TEST 343: checkups_api: in limit_except
 --- server
 location /x/ {
     limit_except GET { checkups_api; }
@@ -3260,7 +3946,7 @@ location /x/ {
 
 
 
-=== TEST 282: checkups_api: an unknown parameter
+=== TEST 344: checkups_api: an unknown parameter
 --- server
 location /x/ { checkups_api read=on; }
 --- refused
@@ -3268,7 +3954,7 @@ checkups: "checkups_api" directive: unknown parameter "read=on", allowed are wri
 
 
 
-=== TEST 283: checkups_api: a word without =
+=== TEST 345: checkups_api: a word without =
 --- server
 location /x/ { checkups_api write; }
 --- refused
@@ -3276,7 +3962,7 @@ checkups: "checkups_api" directive: unknown parameter "write", allowed are write
 
 
 
-=== TEST 284: checkups_api: write by a word that is neither
+=== TEST 346: checkups_api: write by a word that is neither
 --- server
 location /x/ {
     checkups_api write=yes;
@@ -3286,7 +3972,7 @@ checkups: "checkups_api" directive: invalid value in "write=yes", it must be on 
 
 
 
-=== TEST 285: checkups_api: write by nothing
+=== TEST 347: checkups_api: write by nothing
 --- server
 location /x/ { checkups_api write=; }
 --- refused
@@ -3294,7 +3980,7 @@ checkups: "checkups_api" directive: invalid value in "write=", it must be on or 
 
 
 
-=== TEST 286: checkups_api: write twice
+=== TEST 348: checkups_api: write twice
 --- server
 location /x/ { checkups_api write=on write=on; }
 --- refused
@@ -3302,7 +3988,7 @@ checkups: "checkups_api" directive: duplicate parameter "write=on" in server.con
 
 
 
-=== TEST 287: checkups_api: twice
+=== TEST 349: checkups_api: twice
 --- server
 location /x/ {
     checkups_api;
@@ -3313,7 +3999,7 @@ checkups: "checkups_api" directive: it is duplicate, or another directive answer
 
 
 
-=== TEST 288: checkups_api: behind another directive that answers
+=== TEST 350: checkups_api: behind another directive that answers
 --- server
 location /x/ {
     proxy_pass http://127.0.0.1:1;
@@ -3324,7 +4010,7 @@ checkups: "checkups_api" directive: it is duplicate, or another directive answer
 
 
 
-=== TEST 289: checkups_api: in an exact location
+=== TEST 351: checkups_api: in an exact location
 --- server
 location = /x { checkups_api; }
 --- refused
@@ -3332,7 +4018,7 @@ checkups: "checkups_api" directive: it must stand in a location that is given by
 
 
 
-=== TEST 290: checkups_api: in a location by a regular expression
+=== TEST 352: checkups_api: in a location by a regular expression
 --- server
 location ~ ^/x/(.*) { checkups_api; }
 --- refused
@@ -3340,7 +4026,7 @@ checkups: "checkups_api" directive: it must stand in a location that is given by
 
 
 
-=== TEST 291: checkups_api: in a location by a regular expression, case-insensitive
+=== TEST 353: checkups_api: in a location by a regular expression, case-insensitive
 --- server
 location ~* ^/x/ { checkups_api; }
 --- refused
@@ -3348,7 +4034,7 @@ checkups: "checkups_api" directive: it must stand in a location that is given by
 
 
 
-=== TEST 292: checkups_api: in a named location
+=== TEST 354: checkups_api: in a named location
 --- server
 location @x {
     checkups_api;
@@ -3358,7 +4044,7 @@ checkups: "checkups_api" directive: it must stand in a location that is given by
 
 
 
-=== TEST 293: checkups_api: prefix locations of all kinds
+=== TEST 355: checkups_api: prefix locations of all kinds
 --- config
 location ^~ /a/ { checkups_api; }
 location /b/ { location /b/c/ { checkups_api; } }

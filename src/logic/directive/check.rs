@@ -184,7 +184,7 @@ pub fn check(words: &[&[u8]]) -> Result<Option<CheckDirective>> {
         };
     }
     let kind = KINDS.iter().find(|known| known.name.as_bytes() == *kind).ok_or_else(|| {
-        DirectiveError::CheckType { word: Some(String::from_utf8_lossy(kind).into_owned()) }
+        DirectiveError::CheckType { word: Some(Word::new(kind).shown().into_owned()) }
     })?;
 
     let mut given = Given::default();
@@ -542,7 +542,13 @@ mod tests {
             panic!()
         };
         assert_eq!(probe.password, Some(password));
-        for line in ["redis password=secret password=secret", "tcp password=secret"] {
+        for line in [
+            "redis password=secret password=secret",
+            "tcp password=secret",
+            "password=secret redis",
+            "redis passwd=secret",
+            "redis PASSWORD=secret",
+        ] {
             assert!(!check_error(&words(line)).contains("secret"));
         }
     }

@@ -199,10 +199,14 @@ impl<'a> Word<'a> {
         self.parameter().map_or("", |(_, value)| value)
     }
 
-    /// The word for a message, without a password.
+    /// The word for a message, without a password, also where that word is misspelt.
     fn shown(&self) -> Cow<'_, str> {
+        let is_secret = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            name != "password_file" && (name.starts_with("pass") || name.starts_with("pwd"))
+        };
         match self.parameter() {
-            Some(("password", _)) => Cow::Borrowed("password=***"),
+            Some((name, _)) if is_secret(name) => format!("{name}=***").into(),
             _ => Cow::Borrowed(&self.text),
         }
     }
