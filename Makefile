@@ -74,10 +74,11 @@ proof: ## the long proofs, for each of BUILDS
 		sh build/proof.sh $$build $(PROOF_ARGS); \
 	done
 
-bench: module ## criterion, then side by side with nginx's own balancer, into benches/RESULTS.md
+bench: module ## criterion, then side by side with nginx's own balancer and HAProxy's checks, into benches/RESULTS.md
 	@sh build/packages.sh bench
 	cargo bench --locked
 	@env -u NGINX MODULE="$(OUT)/ngx_http_checkups_module.so" python3 benches/end_to_end.py $(BENCH_ARGS)
+	@env -u NGINX MODULE="$(OUT)/ngx_http_checkups_module.so" python3 benches/checks.py
 
 clean: ## remove all that was built
 	rm -rf objs t/servroot*

@@ -60,6 +60,7 @@ bench   wrk                      cmd wrk
 bench   valgrind                 cmd valgrind
 bench   util-linux               cmd taskset
 bench   python3                  cmd python3
+bench   haproxy                  cmd haproxy
 LIST
 }
 
