@@ -188,7 +188,6 @@ GET /api/status
 7: https ssl_verify=off => err ~.
 1: http => err status 400
 7: http => ok
-7: https ssl=off => ok
 
 
 
@@ -337,3 +336,13 @@ ssl_verify
 --- must_die
 --- error_log
 ssl_name
+
+
+
+=== TEST 21: https without TLS
+--- http_config
+    upstream up { checkups_cluster; server 127.0.0.1:1; checkups_check https ssl=off; }
+--- config
+--- must_die
+--- error_log
+ssl=off
