@@ -300,6 +300,11 @@ async def postgres_many_iterations(peer):
     await postgres_scram(peer, b"2000000000")
 
 
+async def postgres_most_iterations(peer):
+    """As many as a check takes upon itself: what that costs at a stretch."""
+    await postgres_scram(peer, b"16384")
+
+
 async def postgres_proves_nothing(peer):
     """Accepts any password, without proof that it knows it."""
     await peer.take()
@@ -474,6 +479,7 @@ CASES = {
     "postgres_notices": flood_after_request(NOTICE),
     "postgres_error": flood_after_request(b"x" * CHUNK, b"E"),
     "postgres_many_iterations": postgres_many_iterations,
+    "postgres_most_iterations": postgres_most_iterations,
     "postgres_proves_nothing": postgres_proves_nothing,
     # postgres, with a user and TLS
     "postgres_tls_garbage": after_request(b"S", endless_garbage),
