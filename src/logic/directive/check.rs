@@ -1,5 +1,6 @@
 //! `checkups_check`.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -188,7 +189,7 @@ pub fn check(words: &[&[u8]]) -> Result<Option<CheckDirective>> {
     })?;
 
     let mut given = Given::default();
-    for word in words.iter().map(|word| Word::new(word)) {
+    for word in quoted_values(words)?.iter().map(|word| Word::new(word)) {
         let name = match word.parameter() {
             Some((name, _)) if !FLAGS.contains(&name) => Some(name),
             None => FLAGS.into_iter().find(|flag| *flag == word.text),
@@ -207,6 +208,34 @@ pub fn check(words: &[&[u8]]) -> Result<Option<CheckDirective>> {
         }
     }
     given.directive(kind).map(Some)
+}
+
+/// Takes the quotes from values that stand in quotes: `header="X: a b"`. nginx knows quotes only around
+/// a whole word (`"header=X: a b"`), and ends this one at each blank; so what belongs together is put
+/// together again, with one blank between.
+fn quoted_values<'a>(words: &[&'a [u8]]) -> Result<Vec<Cow<'a, [u8]>>> {
+    let mut found = Vec::with_capacity(words.len());
+    let mut words = words.iter().copied();
+    while let Some(word) = words.next() {
+        let begins = word.windows(2).position(|pair| pair == b"=\"" || pair == b"='");
+        let equals = word.iter().position(|byte| *byte == b'=');
+        let Some(equals) = equals.filter(|_| begins == equals) else {
+            found.push(Cow::Borrowed(word));
+            continue;
+        };
+        let (name, quoted) = word.split_at(equals + 1);
+        let (quote, mut value) = (quoted[0], quoted[1..].to_vec());
+        while value.last() != Some(&quote) {
+            let next = words.next().ok_or_else(|| DirectiveError::Unquoted {
+                word: Word::new(word).shown().into_owned(),
+            })?;
+            value.push(b' ');
+            value.extend_from_slice(next);
+        }
+        value.pop();
+        found.push(Cow::Owned([name, &value].concat()));
+    }
+    Ok(found)
 }
 
 impl Kind {
@@ -494,6 +523,29 @@ mod tests {
             json("grpc service=a.B"),
             r#"{"type":"grpc","service":"a.B","host":"up","interval":"5s","jitter":"0s","timeout":"2s","fails":1,"passes":1,"port":null}"#
         );
+    }
+
+    #[test]
+    fn quotes_around_values() {
+        for (line, uri) in [
+            ("http uri=\"/a\"", "/a"),
+            ("http uri='/a'", "/a"),
+            ("http uri=/a=\"b\"", "/a=\"b\""),
+            ("http uri=/\"", "/\""),
+        ] {
+            let Probe::Http(probe) = parsed(line).probe else { panic!() };
+            assert_eq!(probe.uri, uri, "{line}");
+        }
+        let line = "http header=\"X: a b\" body='' header='Y: \"'";
+        let Probe::Http(probe) = parsed(line).probe else { panic!() };
+        let headers: Vec<_> = probe.headers.iter().map(ToString::to_string).collect();
+        assert_eq!(headers, ["X: a b", "Y: \""]);
+        assert_eq!(probe.body.as_deref(), Some(""));
+        assert_eq!(
+            check_error(&words("http header=\"X: a b")),
+            "no end of the quotes in \"header=\"X:\"; put them around the whole parameter"
+        );
+        assert!(!check_error(&words("redis password=\"sec ret")).contains("sec"));
     }
 
     #[test]

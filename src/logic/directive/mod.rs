@@ -124,6 +124,12 @@ pub enum DirectiveError {
         /// The first of them.
         word: String,
     },
+    /// A value whose quotes do not end.
+    #[error("no end of the quotes in \"{word}\"; put them around the whole parameter")]
+    Unquoted {
+        /// The first word of it.
+        word: String,
+    },
     /// Parameters of which only one may be given.
     #[error("\"{one}\" and \"{other}\" do not go together")]
     Together {
@@ -203,7 +209,8 @@ impl<'a> Word<'a> {
     fn shown(&self) -> Cow<'_, str> {
         let is_secret = |name: &str| {
             let name = name.to_ascii_lowercase();
-            name != "password_file" && (name.starts_with("pass") || name.starts_with("pwd"))
+            !["passes", "password_file"].contains(&name.as_str())
+                && (name.starts_with("pass") || name.starts_with("pwd"))
         };
         match self.parameter() {
             Some((name, _)) if is_secret(name) => format!("{name}=***").into(),
