@@ -23,6 +23,10 @@ package NginxBackend;
 #   endless   a 200 with a body without an end
 #   error     the first line of a 200, then a reset
 #
+# A word that begins with a slash begins a list of its own, for the checks of that
+# path: "503 /a 200 503". What is said below of a server can be asked of a path of
+# it, too: wait_for('a/a', 3), release('a/a').
+#
 # A server listens, or is bound without listening ("refuse"), so that connects
 # are refused and yet nobody else can take the port, or listens with a queue
 # that is full ("full"), so that connects hang.
@@ -85,8 +89,9 @@ sub forget    { my $self = shift; return $self->call('forget') }
 # What came to a server: accepted (connections), silent (connections that ended
 # without a byte), checks and requests (times of arrival, monotonic seconds),
 # open (connections with a check on them), peers (of a unix socket: the processes
-# that these are of), last (the text of the last check), targets (the request
-# lines of all checks).
+# that these are of), last (the text of the last check), targets and hosts (the
+# request lines and the Host headers of all checks). Of a path ("a/b") the checks are
+# only those of it.
 sub seen { my ($self, $name) = @_; return $self->call(seen => $name) }
 
 # How many connections with a check there are, to all servers.
@@ -228,7 +233,14 @@ sub obey {
 
 sub server {
     my ($self, $name) = @_;
-    return $self->{servers}{$name} // die "no server '$name'";
+    return $self->{servers}{ $name =~ s{/.*}{}r } // die "no server '$name'";
+}
+
+# What the checks of a server do, or of a path of it: "a", "a/b".
+sub script {
+    my ($self, $name) = @_;
+    my $server = $self->server($name);
+    return $name =~ m{(/.*)} ? $server->{paths}{$1} //= { words => [], times => [], waiting => [] } : $server->{checks};
 }
 
 sub do_add {
@@ -236,11 +248,12 @@ sub do_add {
     die "'$name' is there already" if $self->{servers}{$name};
     my $server = {
         name => $name, kind => $as->{kind} // 'inet', state => '',
-        checks => { words => $as->{checks} // [], times => [] },
-        requests => { words => $as->{requests} // [], times => [] },
-        accepted => 0, silent => 0, last => '', targets => [], waiting => [],
+        checks => { words => [], times => [], waiting => [] }, paths => {},
+        requests => { words => $as->{requests} // [], times => [], waiting => [] },
+        accepted => 0, silent => 0, last => '', targets => [], hosts => [],
     };
     $self->{servers}{$name} = $server;
+    $self->do_script($name, 'checks', @{ $as->{checks} // [] });
     $self->bind($server);
     $self->do_state($name, $as->{state} // 'listen');
     return $server->{text};
@@ -324,13 +337,24 @@ sub fill {
 
 sub do_script {
     my ($self, $name, $what, @words) = @_;
-    $self->server($name)->{$what}{words} = \@words;
+    if ($what ne 'checks') {
+        $self->server($name)->{$what}{words} = \@words;
+        return;
+    }
+    my %lists = @words && $words[0] =~ m{^/} ? () : ($name => []);
+    for my $word (@words) {
+        if ($word =~ m{^/}) { $lists{ $name = $name =~ s{/.*}{}r . $word } = [] }
+        else { push @{ $lists{$name} }, $word }
+    }
+    $self->script($_)->{words} = $lists{$_} for keys %lists;
     return;
 }
 
 sub do_release {
     my ($self, $name) = @_;
-    $_->() for splice @{ $self->server($name)->{waiting} };
+    my $server = $self->server($name);
+    my @of = $name =~ m{/} ? $self->script($name) : ($server->{requests}, $server->{checks}, values %{ $server->{paths} });
+    $_->() for map { splice @{ $_->{waiting} } } @of;
     return;
 }
 
@@ -339,8 +363,8 @@ sub do_seen {
     my $server = $self->server($name);
     my @open = grep { $_->{server} == $server && $_->{check} } values %{ $self->{connections} };
     return {
-        (map { $_ => $server->{$_} } qw(accepted silent last targets)),
-        checks => $server->{checks}{times}, requests => $server->{requests}{times},
+        (map { $_ => $server->{$_} } qw(accepted silent last targets hosts)),
+        checks => $self->script($name)->{times}, requests => $server->{requests}{times},
         open => scalar @open, peers => [map { peer($_->{socket}) } $server->{kind} eq 'unix' ? @open : ()],
     };
 }
@@ -397,7 +421,10 @@ sub arrived {
     $connection->{check} = 1;
     $server->{last} = $connection->{text};
     push @{ $server->{targets} }, $connection->{text} =~ /\A(.*)\r\n/;
-    return $self->answer($connection, $server->{checks});
+    push @{ $server->{hosts} }, $connection->{text} =~ /^Host: (.*)\r\n/mi;
+    my $of_path = $server->{paths}{ $target // '' };
+    push @{ $server->{checks}{times} }, NginxBackend::now() if $of_path;
+    return $self->answer($connection, $of_path // $server->{checks});
 }
 
 sub answer {
@@ -408,7 +435,7 @@ sub answer {
     my ($word, $argument) = split /:/, $words[$number < @words ? $number : -1];
     my $name = $connection->{server}{name};
     if ($word eq 'wait') {
-        push @{ $connection->{server}{waiting} }, sub { $self->reply($connection, $argument, "$name\n") };
+        push @{ $script->{waiting} }, sub { $self->reply($connection, $argument, "$name\n") };
         return;
     }
     return $self->later($argument / 1000, sub { $self->reply($connection, $word, "$name\n") }) if $argument;

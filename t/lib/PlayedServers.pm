@@ -67,7 +67,7 @@ sub now_known {
     return is_deeply(\@known, \@expected, "the status is: @expected");
 }
 
-# Waits until so many checks have come: a => 2, b => 1.
+# Waits until so many checks have come: a => 2, b => 1, 'a/healthz' => 1.
 sub checked {
     my %count = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
