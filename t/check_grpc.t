@@ -35,13 +35,13 @@ __DATA__
 GRPC: grpc => ok
 GRPC: grpc service=up => ok
 GRPC: grpc service=a.b.Deep/service => ok
-GRPC: grpc service=down => err ~NOT_SERVING
-GRPC: grpc service=dark => err ~UNKNOWN
-GRPC: grpc service=no.such.Service => err ~(?i)NOT_FOUND|status 5\b
-GRPC: grpc service=UP => err ~(?i)NOT_FOUND|status 5\b
+GRPC: grpc service=down => err grpc: not serving
+GRPC: grpc service=dark => err grpc: status unknown
+GRPC: grpc service=no.such.Service => err grpc: unknown service
+GRPC: grpc service=UP => err grpc: unknown service
 GRPC: grpc host=health.test:50051 => ok
-WITHOUT: grpc => err ~(?i)UNIMPLEMENTED|status 12
-WITHOUT: grpc service=up => err ~(?i)UNIMPLEMENTED|status 12
+WITHOUT: grpc => err grpc: no health service
+WITHOUT: grpc service=up => err grpc: no health service
 NOBODY: grpc => err connection refused
 --- no_error_log
 [error]
@@ -52,14 +52,14 @@ NOBODY: grpc => err connection refused
 --- verdicts
 TLS: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => ok
 TLS: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt host=backend.test service=up => ok
-TLS: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test service=down => err ~NOT_SERVING
+TLS: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test service=down => err grpc: not serving
 TLS: grpc ssl=on ssl_verify=off => ok
-TLS: grpc ssl=on ssl_verify=off service=no-such => err ~(?i)NOT_FOUND|status 5\b
-TLS: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err ~(?i)certificate|host ?name
-TLS: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~(?i)certificate|issuer
-EXPIRED: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => err ~(?i)expired
+TLS: grpc ssl=on ssl_verify=off service=no-such => err grpc: unknown service
+TLS: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err TLS: the certificate is not for "other.test"
+TLS: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~^TLS: .*certificate
+EXPIRED: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => err TLS: certificate has expired
 EXPIRED: grpc ssl=on ssl_verify=off => ok
-STRANGE: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => err ~(?i)certificate|issuer
+STRANGE: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => err ~^TLS: .*certificate
 CLIENTS: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => err ~.
 CLIENTS: grpc ssl=on ssl_verify=off ssl_certificate=$TEST_NGINX_KEYS/strange_client.crt ssl_certificate_key=$TEST_NGINX_KEYS/strange_client.key => err ~.
 CLIENTS: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test ssl_certificate=$TEST_NGINX_KEYS/client.crt ssl_certificate_key=$TEST_NGINX_KEYS/client.key => ok
@@ -128,10 +128,10 @@ GRPC: grpc ssl=on ssl_verify=off timeout=1s interval=200ms => err ~.
 --- verdicts
 1: grpc => ok
 1: grpc service=up => ok
-1: grpc service=down => err ~NOT_SERVING
-1: grpc service=no-such => err ~(?i)NOT_FOUND|status 5\b
+1: grpc service=down => err grpc: not serving
+1: grpc service=no-such => err grpc: unknown service
 2: grpc ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => ok
-2: grpc ssl=on ssl_verify=off service=down => err ~NOT_SERVING
+2: grpc ssl=on ssl_verify=off service=down => err grpc: not serving
 3: grpc => err ~502
 4: grpc => err ~403
 4: grpc host=health.test => ok

@@ -108,8 +108,8 @@ MARIADB: mysql user=cert password=sesame ssl=on ssl_verify=off ssl_certificate=$
 MARIADB: mysql user=mon password=sesame ssl=on ssl_verify=off ssl_protocols=TLSv1.2 => ok
 MARIADB: mysql user=mon password=sesame ssl=on ssl_verify=off ssl_protocols=TLSv1.3 => ok
 STRICT: mysql user=mon password=sesame ssl=on ssl_verify=off => ok
-MARIADB: mysql user=mon password=sesame ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err ~.
-MARIADB: mysql user=mon password=sesame ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~.
+MARIADB: mysql user=mon password=sesame ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err TLS: the certificate is not for "other.test"
+MARIADB: mysql user=mon password=sesame ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~^TLS: .*certificate
 PLAIN: mysql ssl=on ssl_verify=off => err the server has no TLS
 PLAIN: mysql user=mon password=sesame ssl=on ssl_verify=off => err the server has no TLS
 
@@ -122,8 +122,8 @@ STRICT: mysql user=mon password=sesame ssl_verify=off => ok
 PLAIN: mysql user=mon password=sesame ssl_verify=off => ok
 MARIADB: mysql user=tls password=sesame ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => ok
 PLAIN: mysql user=mon password=sesame ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => ok
-MARIADB: mysql user=mon password=sesame ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err ~.
-MARIADB: mysql user=mon password=sesame ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~.
+MARIADB: mysql user=mon password=sesame ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err TLS: the certificate is not for "other.test"
+MARIADB: mysql user=mon password=sesame ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~^TLS: .*certificate
 
 
 

@@ -117,8 +117,8 @@ POSTGRES: postgres user=cert database=postgres ssl=on ssl_verify=off ssl_certifi
 POSTGRES: postgres user=cert database=postgres ssl=on ssl_verify=off ssl_certificate=$TEST_NGINX_KEYS/strange_client.crt ssl_certificate_key=$TEST_NGINX_KEYS/strange_client.key => err ~.
 POSTGRES: postgres user=scram password=sesame database=postgres ssl=on ssl_verify=off ssl_protocols=TLSv1.2 => ok
 POSTGRES: postgres user=scram password=sesame database=postgres ssl=on ssl_verify=off ssl_protocols=TLSv1.3 => ok
-POSTGRES: postgres user=scram password=sesame database=postgres ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err ~.
-POSTGRES: postgres user=scram password=sesame database=postgres ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~.
+POSTGRES: postgres user=scram password=sesame database=postgres ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err TLS: the certificate is not for "other.test"
+POSTGRES: postgres user=scram password=sesame database=postgres ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~^TLS: .*certificate
 PLAIN: postgres ssl=on ssl_verify=off => err the server has no TLS
 PLAIN: postgres user=scram password=sesame database=postgres ssl=on ssl_verify=off => err the server has no TLS
 
@@ -130,8 +130,8 @@ POSTGRES: postgres user=tls password=sesame database=postgres ssl_verify=off => 
 PLAIN: postgres user=scram password=sesame database=postgres ssl_verify=off => ok
 POSTGRES: postgres user=tls password=sesame database=postgres ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => ok
 PLAIN: postgres user=scram password=sesame database=postgres ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => ok
-POSTGRES: postgres user=scram password=sesame database=postgres ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err ~.
-POSTGRES: postgres user=scram password=sesame database=postgres ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~.
+POSTGRES: postgres user=scram password=sesame database=postgres ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err TLS: the certificate is not for "other.test"
+POSTGRES: postgres user=scram password=sesame database=postgres ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~^TLS: .*certificate
 
 
 

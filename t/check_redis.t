@@ -13,7 +13,8 @@ use Verdicts;
 use Test::Nginx::Socket;
 
 keys_of_tests();
-redis('REDIS');
+# Replicas are served at once.
+redis('REDIS', '--repl-diskless-sync-delay', 0);
 redis('LOCKED', '--requirepass', 'sesame');
 redis('ACL', '--user', 'default', 'off', '--user', 'mon', 'on', '>sesame-mon', '-@all', '+ping', '+info',
     '--user', 'poor', 'on', '>sesame-poor', '-@all', '+ping',
@@ -109,13 +110,13 @@ ACL: redis user=mon password=sesame-mon => ok
 --- verdicts
 TLS: redis ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=backend.test => ok
 TLS: redis ssl=on ssl_verify=off => ok
-TLS: redis ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err ~.
-TLS: redis ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~.
+TLS: redis ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/ca.crt ssl_name=other.test => err TLS: the certificate is not for "other.test"
+TLS: redis ssl=on ssl_trusted_certificate=$TEST_NGINX_KEYS/stranger.crt ssl_name=backend.test => err ~^TLS: .*certificate
 TLS: redis ssl=on ssl_verify=off ssl_certificate=$TEST_NGINX_KEYS/client.crt ssl_certificate_key=$TEST_NGINX_KEYS/client.key => ok
 TLS: redis ssl=on ssl_verify=off password=sesame => err redis: ERR AUTH <password> called without any password
 TLS: redis => err ~.
 TLS: redis timeout=300ms interval=100ms ssl=off => err ~.
-REDIS: redis ssl=on ssl_verify=off => err ~.
+REDIS: redis ssl=on ssl_verify=off timeout=500ms interval=100ms => err timed out after 500ms
 
 
 

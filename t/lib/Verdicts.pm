@@ -12,7 +12,7 @@ package Verdicts;
 # server on $TEST_NGINX_REDIS_PORT, 2 that on $TEST_NGINX_RAND_PORT_2. Each line
 # is an upstream of its own, v1 and so on, with protected=off, so that a server
 # that fails is err although there is no other. Parameters with blanks in them
-# are in quotes, as in nginx.
+# are in quotes as a whole, as in nginx.
 #
 # What the log says of each server has to be the same. Nothing of the word
 # "sesame", which all passwords of the tests have in them, may be in the log, in
@@ -126,6 +126,7 @@ sub verdicts_are {
     for my $line (@lines) {
         my $server = $status{"cls:$line->{name}"}[0][0];
         ok(is_in($server, @$line{'state', 'message'}), $line->{line}) or diag('it is: ', state_of($server));
+        Test::More::note('it is: ', state_of($server)) if ($line->{message} // '') =~ /^~/;
         my @logged = $log =~ /checkups: cluster "$line->{name}", server "[^"]+": from (.*)/g;
         my $good = $line->{state} eq 'ok' ? !@logged
             : @logged == 1 && $logged[0] =~ /^unchecked to $line->{state}: (.*)/ && fits($1, $line->{message});

@@ -381,7 +381,7 @@ CASES = {
     "tls_big_certificate": flood_after_request(record(22, b"x" * 16384),
                                                record(22, SERVER_HELLO) + record(22, b"\x0b\xff\xff\xff")),
     "tls_hellos": flood_after_request(record(22, SERVER_HELLO)),
-    # tcp with expect="needle"
+    # tcp with expect=needle
     "tcp_silent": silent,
     "tcp_closes": closes,
     "tcp_flood": flood_at_once(b"hay\n"),

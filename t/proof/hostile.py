@@ -41,7 +41,7 @@ CHECKS = {
     "http": "http",
     "body": "http match=needle",
     "tls": "https ssl_verify=off",
-    "tcp": 'tcp expect="needle"',
+    "tcp": "tcp expect=needle",
     "grpc": "grpc",
     "redis": "redis",
     "mysql": "mysql user=mon password=x ssl=off",
