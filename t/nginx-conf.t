@@ -37,7 +37,7 @@ my %files = (
         requests => ['/' => "server 1\n", '/' => "server 2\n"],
     },
     'checks.conf' => {
-        ready    => '"cls:app":.*"ok".*"ok".*8084","status":"err".*body does not match.*"cls:plain":.*"ok".*"ok"',
+        ready    => '"cls:app":.*"ok".*"ok".*"err".*body does not match.*"cls:plain":.*"ok".*"ok"',
         requests => [
             (map { ('/' => qr/^server [12]$/, '/plain' => qr/^server [12]$/, '/unwatched' => "server 2\n") } 1 .. 4),
         ],
