@@ -156,7 +156,7 @@ sub test_file {
         . "nginx: configuration file $dir/nginx-conf/$file test is successful\n", 'and has nothing to say');
 
     my %port;
-    $text =~ s/\b127\.0\.0\.1:\K(\d+)/$port{$1} ||= free_port()/ge;
+    $text =~ s/(?:\b127\.0\.0\.1:|check_port=)\K(\d+)/$port{$1} ||= free_port()/ge;
     $text =~ s{/tmp/checkups-}{$dir/}g;
     write_file($file, $text);
     start_backend([@port{ @{ $about->{backend}[0] } }], $about->{backend}[1]) if $about->{backend};
