@@ -38,6 +38,7 @@ pub enum TlsError {
 pub type Reason = Cow<'static, str>;
 
 /// What is asked of one TLS connection.
+#[cfg_attr(not(ngx_feature = "ssl"), allow(dead_code))]
 #[derive(Clone, Copy, Debug)]
 pub struct TlsOptions<'a> {
     /// The name that the server is told (unless it is an address, as the protocol has it), and that
@@ -50,6 +51,7 @@ pub struct TlsOptions<'a> {
 }
 
 /// What came of an attempt to read.
+#[cfg_attr(not(ngx_feature = "ssl"), allow(dead_code))]
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
     /// So many bytes.
