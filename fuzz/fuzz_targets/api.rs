@@ -1,0 +1,79 @@
+//! What a client asks the API: a path, arguments and a body.
+//!
+//! An input has in its first lines the path as nginx understood it, the one that was asked for, the
+//! location, the arguments and the type of the body, and then the body. Where the first line is
+//! empty, nginx only decoded the path.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ngx_checkups::logic::api::{self, Feedback, Refusal, Resource};
+use percent_encoding::percent_decode;
+use serde_json::{json, Value};
+
+/// The longest sentence of a refusal, in bytes.
+const MAX_SENTENCE: usize = 200;
+
+fuzz_target!(|input: &[u8]| {
+    let lines: Vec<_> = input.splitn(6, |byte| *byte == b'\n').collect();
+    let [uri, unparsed, location, arguments, content_type, body] = lines[..] else { return };
+    path(uri, unparsed, location);
+    select(arguments);
+    api::is_json(Some(content_type));
+    feedback(body);
+});
+
+fn path(uri: &[u8], unparsed: &[u8], location: &[u8]) {
+    let decoded: Vec<u8>;
+    let uri = if uri.is_empty() {
+        decoded = percent_decode(unparsed.split(|byte| *byte == b'?').next().unwrap()).collect();
+        &decoded
+    } else {
+        uri
+    };
+    let Some(segments) = api::segments(uri, unparsed, location) else { return };
+
+    // Nothing of the path is lost but one slash at its end.
+    let mut path = location.strip_suffix(b"/").unwrap_or(location).to_vec();
+    for segment in &segments {
+        path.push(b'/');
+        path.extend_from_slice(segment.as_bytes());
+    }
+    assert!(path == uri || [&path[..], b"/"].concat() == uri, "{segments:?}");
+
+    let Some(resource) = Resource::at(&segments) else { return };
+    assert!(!resource.allow().is_empty());
+    if let Resource::Cluster(name)
+    | Resource::Select(name)
+    | Resource::Feedback { cluster: name, .. } = resource
+    {
+        assert!(!name.is_empty());
+        assert_eq!(name, segments[1]);
+    }
+}
+
+fn select(arguments: &[u8]) {
+    let (key, order) = api::select_arguments(arguments);
+    for value in [key, order].into_iter().flatten() {
+        assert!(value.len() < arguments.len());
+    }
+    // A value that was encoded comes out as it was.
+    let encoded = percent_encoding::percent_encode(arguments, percent_encoding::NON_ALPHANUMERIC);
+    let (key, order) = api::select_arguments(format!("a&order={encoded}&key&key=x").as_bytes());
+    assert_eq!((key, order), (Some(Vec::new()), Some(arguments.to_vec())));
+}
+
+fn feedback(body: &[u8]) {
+    match api::feedback(body) {
+        Ok(Feedback { failed }) => {
+            let value: Value = serde_json::from_slice(body).unwrap();
+            assert_eq!(value, json!({ "failed": failed }));
+        }
+        Err(refusal) => {
+            let body: Value = serde_json::from_str(&refusal.body("id")).unwrap();
+            assert_eq!(body["error"]["status"], refusal.status());
+            let Refusal::BodyInvalid(sentence) = refusal else { panic!("{refusal:?}") };
+            assert!(!sentence.is_empty() && sentence.len() <= MAX_SENTENCE, "{sentence:?}");
+            assert_eq!(body["error"]["text"], sentence);
+        }
+    }
+}
