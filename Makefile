@@ -10,10 +10,11 @@ OUT   ?= $(if $(filter tree,$(BUILD)),objs/custom,$(if $(filter debian,$(BUILD))
 SAMPLE ?=
 PROOF_ARGS ?= $(if $(SAMPLE),--sample)
 SUITE  ?=
+FUZZ_SECONDS ?= 10
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help packages module demo test unittest model lint nginx-test nginx-tests proof bench clean
+.PHONY: help packages module demo test unittest model fuzz lint nginx-test nginx-tests proof bench clean
 
 help: ## print this
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -29,6 +30,7 @@ help: ## print this
 ## BUILDS="A B"           the builds that test and proof go through: vendored debian
 ## T="t/a.t t/b.t"        the files that nginx-test runs (all of t/), with PROVE_ARGS="-v"
 ## SUITE=DIR              a checkout of https://github.com/nginx/nginx-tests, of which T names files
+## FUZZ_SECONDS=10        how long fuzz runs each target, or those of T="redis http"
 ## FEATURES=development   with what only tests need (PUT, verify, faults); give it an OUT of its own
 ## SAMPLE=1               a short proof; or PROOF_ARGS="..." for t/proof/run
 ## BENCH_ARGS="..."       for benches/end_to_end.py: --rounds, --seconds, --servers, --picks
@@ -36,7 +38,7 @@ help: ## print this
 ## NGX_CONFIGURE_ARGS     the arguments of the vendored nginx's configure (build/nginx.sh has the usual ones)
 
 packages: ## install all system packages that any target wants (Debian; elsewhere: name them)
-	@sh build/packages.sh module debian test suite demo proof bench
+	@sh build/packages.sh module debian test suite fuzz demo proof bench
 
 module: ## build nginx and the module: objs/nginx, objs/ngx_http_checkups_module.so
 	@sh build/packages.sh module $(filter debian,$(BUILD))
@@ -46,7 +48,7 @@ demo: module ## see it work: three backends, a proxy, a live table (Ctrl-C ends 
 	@sh build/packages.sh demo
 	@exec env NGINX="$(OUT)/nginx" MODULE="$(OUT)/ngx_http_checkups_module.so" python3 demo/demo.py
 
-test: ## everything that must pass: unit tests, modules, lint, t/ under both nginx, a proof sample
+test: ## everything that must pass: unit tests, fuzz targets, modules, lint, t/ under both nginx, a proof sample
 	@sh build/test.sh $(BUILDS)
 
 unittest: ## the unit tests (no nginx needed)
@@ -54,6 +56,10 @@ unittest: ## the unit tests (no nginx needed)
 
 model: ## the parts without locks in every interleaving, by loom
 	@sh build/model.sh
+
+fuzz: ## every parser of bytes from outside, fuzzed for FUZZ_SECONDS
+	@sh build/packages.sh fuzz
+	@sh build/fuzz.sh $(FUZZ_SECONDS) $(T)
 
 lint: ## rustfmt, and clippy with warnings denied, without and with the glue
 	@sh build/packages.sh module $(filter debian,$(BUILD))

@@ -50,6 +50,9 @@ suite   libfcgi-perl             perl FCGI
 suite   libio-socket-ssl-perl    perl IO::Socket::SSL
 suite   libscgi-perl             perl SCGI
 
+fuzz    make                     cmd make
+fuzz    g++                      cmd c++
+
 demo    python3                  cmd python3
 demo    curl                     cmd curl
 
@@ -112,7 +115,7 @@ missing_elsewhere() {
     done
 }
 
-[ $# -gt 0 ] || die "usage: build/packages.sh PURPOSE... (module, debian, test, suite, demo, proof)"
+[ $# -gt 0 ] || die "usage: build/packages.sh PURPOSE... (module, debian, test, suite, fuzz, demo, proof)"
 wanted=$(for purpose; do list | awk -v p="$purpose" '$1 == p { print $2, $3, $4 }'; done | sort -u)
 [ -n "$wanted" ] || die "no such purpose: $*"
 

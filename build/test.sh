@@ -35,7 +35,7 @@ stage() {
 "
 }
 
-purposes='module test demo proof'
+purposes='module test fuzz demo proof'
 case " $builds " in *' debian '*) purposes="$purposes debian" ;; esac
 
 # shellcheck disable=SC2086 # a list of words
@@ -43,6 +43,7 @@ stage 'system packages' sh build/packages.sh $purposes
 need_cargo
 stage 'unit tests' cargo test --locked
 stage 'models, by loom' sh build/model.sh
+stage 'fuzz targets' sh build/fuzz.sh
 for build in $builds; do
     stage "module, $build nginx" sh build/module.sh "$build"
 done
