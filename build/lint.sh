@@ -11,9 +11,19 @@ cargo clippy --version >/dev/null 2>&1 || die "cargo clippy was not found: rustu
 
 say "rustfmt"
 cargo fmt --check
+cargo fmt --check --manifest-path fuzz/Cargo.toml
 
 say "clippy, no features"
 cargo clippy --locked --all-targets -- -D warnings
+
+say "clippy, fuzz targets"
+(
+    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/fuzz
+    # Nothing is linked here: this spares the compilation of libFuzzer.
+    CUSTOM_LIBFUZZER_PATH=/none/none
+    export CARGO_TARGET_DIR CUSTOM_LIBFUZZER_PATH
+    cargo clippy --locked --all-targets --manifest-path fuzz/Cargo.toml -- -D warnings
+)
 
 # In the release profile and with the features of build/module.sh: then the build script of nginx-sys
 # is the very one that ran for the module. Any other profile would build nginx once more.
