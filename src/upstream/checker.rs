@@ -72,6 +72,9 @@ struct Loop {
     /// Until when the dispatcher sleeps.
     wakes_at: Cell<u64>,
     waker: RefCell<Option<Waker>>,
+    /// The last turn of nginx's loop in which a timer was looked at: its time, and by how much the
+    /// latest of them was late, in milliseconds.
+    lateness: Cell<(u64, u64)>,
     /// When it was reported that checks give no verdict for local trouble.
     reported_at: Cell<Option<u64>>,
 }
@@ -126,6 +129,7 @@ impl Checker {
             deadlines: RefCell::default(),
             wakes_at: Cell::new(0),
             waker: RefCell::new(None),
+            lateness: Cell::default(),
             reported_at: Cell::new(None),
         });
         // A worker that died may have stored a verdict, and not seen to the rotation.
@@ -248,6 +252,7 @@ impl Loop {
     async fn dispatch(self: Rc<Self>) {
         while !process::is_exiting() && self.is_current() {
             let now = process::now();
+            self.lateness(now);
             let next = self.queue.borrow().peek().map(|Reverse((due, _))| *due);
             let room = self.in_flight.get() < self.most_in_flight;
             match next {
@@ -325,12 +330,20 @@ impl Loop {
         self.settle(target, verdict, details);
     }
 
-    /// By how much the timer is late that is due first, in milliseconds.
+    /// By how much the timer is late that is due first, in milliseconds, or another one was that has
+    /// been due in this turn of nginx's loop: what they kept waiting is over by now, but not what came
+    /// of it.
     fn lateness(&self, now: u64) -> u64 {
         let deadline = self.deadlines.borrow().first().map(|(deadline, _)| *deadline);
         let wakes_at = Some(self.wakes_at.get()).filter(|&at| at != 0);
         let first = deadline.into_iter().chain(wakes_at).min();
-        first.map_or(0, |first| now.saturating_sub(first))
+        let late = first.map_or(0, |first| now.saturating_sub(first));
+        let late = match self.lateness.get() {
+            (turn, before) if turn == now => late.max(before),
+            _ => late,
+        };
+        self.lateness.set((now, late));
+        late
     }
 
     /// Has the dispatcher look what is due.
