@@ -230,7 +230,7 @@ impl Cluster {
         let mut changed = false;
         for server in generation.servers_to_check() {
             let before = server.health();
-            server.align(checks);
+            server.align(&mut guard, checks);
             changed |= server.health() != before;
         }
         if changed {

@@ -242,26 +242,42 @@ impl Server {
     }
 
     /// Has the records be those of these checks, each a key and whether it is mandatory. What is known
-    /// of a check stays; a new one begins with what is known of the server. The caller holds the lock
-    /// of the cluster.
-    pub(super) fn align(&self, checks: &[(u16, bool)]) {
-        let before: SmallVec<[(u16, Record); MAX_CHECKS]> = self.records().collect();
-        let known = |key: u16| before.iter().find(|(other, _)| *other == key);
+    /// of a check stays, wherever it is now; a new one begins with what is known of the server. The
+    /// caller holds the lock of the cluster.
+    pub(super) fn align(&self, guard: &mut Guard<'_>, checks: &[(u16, bool)]) {
+        let mut before: SmallVec<[Option<(u16, Record)>; MAX_CHECKS]> =
+            self.records().map(Some).collect();
         let new = match self.health() {
             Health::Checking => Record::NEW,
             health => Record { health, ..Record::NEW },
         };
+        let message_of = usize::from(self.guarded(guard).message_of);
+        let (mut said_by, mut first_new) = (None, None);
         let mut mandatory = 0;
         for (index, &(key, is_mandatory)) in checks.iter().take(MAX_CHECKS).enumerate() {
-            let record = known(key).map_or(new, |&(_, record)| record);
+            // Equal checks are told apart by their order.
+            let known = before.iter().position(|one| one.is_some_and(|(other, _)| other == key));
+            let record = known.and_then(|place| before[place].take()).map_or(new, |(_, one)| one);
+            if known == Some(message_of) {
+                said_by = Some(index);
+            }
+            if known.is_none() && first_new.is_none() {
+                first_new = Some(index);
+            }
             self.records[index].store(record.to_bits(key), Ordering::Relaxed);
             mandatory |= u8::from(is_mandatory) << index;
         }
         self.checks.store(checks.len().min(MAX_CHECKS) as u8, Ordering::Relaxed);
         self.mandatory.store(mandatory, Ordering::Relaxed);
+        if checks.is_empty() {
+            return;
+        }
         // What the server was held for by a check that is gone needs no longer hold.
-        if !checks.is_empty() {
-            self.set_health(self.health_of_all());
+        self.set_health(self.health_of_all());
+        // Where it holds until a new check has passed, so does the message of that which is gone.
+        match said_by.or(first_new.filter(|_| !self.health().is_good())) {
+            Some(index) => self.guarded(guard).message_of = index as u8,
+            None => self.clear_message(guard),
         }
     }
 

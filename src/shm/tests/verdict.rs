@@ -187,16 +187,27 @@ fn records_follow_their_checks() {
     observe((&zone, &cluster), 1, Fail);
     // At another place.
     assert!(!cluster.align(&[(8, false), (7, false)]));
+    assert_eq!(observe((&zone, &cluster), 1, Pass), None);
+    assert_eq!(message(&cluster), "by 1");
     assert_eq!(observe((&zone, &cluster), 0, Pass), Some((State::Err, State::Ok)));
+    assert_eq!(message(&cluster), "");
     observe((&zone, &cluster), 0, Fail);
     // A check that is new begins with what is known of the server.
     assert!(!cluster.align(&[(9, false)]));
-    assert_eq!(health(), Health::Failed);
+    assert_eq!((health(), message(&cluster).as_str()), (Health::Failed, "by 0"));
     assert!(!cluster.align(&[(9, false), (10, false)]));
     assert_eq!(observe((&zone, &cluster), 0, Pass), None);
+    observe((&zone, &cluster), 1, Fail);
+    assert_eq!(message(&cluster), "by 1");
     // The one that failed is gone.
     assert!(cluster.align(&[(9, false)]));
-    assert_eq!(health(), Health::Up);
+    assert_eq!((health(), message(&cluster).as_str()), (Health::Up, ""));
+    // Equal ones are told apart by their order.
+    assert!(!cluster.align(&[(9, false), (9, false)]));
+    observe((&zone, &cluster), 1, Fail);
+    assert!(!cluster.align(&[(9, false), (9, false)]));
+    assert_eq!(observe((&zone, &cluster), 0, Pass), None);
+    assert_eq!(observe((&zone, &cluster), 1, Pass), Some((State::Err, State::Ok)));
 }
 
 #[test]
