@@ -8,8 +8,8 @@ package NginxBackend;
 #   $backend->add('a', checks => [qw(200 503 hang)]);   # returns "127.0.0.1:PORT"
 #   $backend->wait_for('a', 3);                         # the third check has come
 #
-# A check is an HTTP request with the User-Agent of checkups, anything else is a
-# request. Each takes the next word of its list; the last one is for all that
+# A check is an HTTP request with the User-Agent of checkups, or with a header
+# X-Check, anything else is a request. Each takes the next word of its list; the last one is for all that
 # follow. So a list that ends in "hang" stops the checks of a server (where
 # their timeout is long), and what is known of it stays as it is:
 #
@@ -22,6 +22,12 @@ package NginxBackend;
 #   split     a 200 in three pieces    trickle   a header line without an end
 #   endless   a 200 with a body without an end
 #   error     the first line of a 200, then a reset
+#   keep:200  a 200 after which the connection stays open for the next check
+#   brief:200 the same, and 5 ms later the end of the connection
+#   say:x     the answer of the name x (see below), and the connection stays open
+#   shut:x    the same, then the end of the connection
+#
+# Answers are texts in pieces that are sent 20 ms apart.
 #
 # A word that begins with a slash begins a list of its own, for the checks of that
 # path: "503 /a 200 503". What is said below of a server can be asked of a path of
@@ -30,6 +36,9 @@ package NginxBackend;
 # A server listens, or is bound without listening ("refuse"), so that connects
 # are refused and yet nobody else can take the port, or listens with a queue
 # that is full ("full"), so that connects hang.
+#
+# A server that "talks" does not wait for HTTP: a connection is a check, and gets its
+# answer when the first bytes have come. There "greet:x" says x before that.
 #
 # Any server tells what its checks were: GET /_last is the last one's text, and
 # GET /_count how many there were.
@@ -83,6 +92,7 @@ sub add       { my ($self, $name, %as) = @_; return $self->call(add => $name, \%
 sub checks    { my ($self, $name, @words) = @_; return $self->call(script => $name, 'checks', @words) }
 sub requests  { my ($self, $name, @words) = @_; return $self->call(script => $name, 'requests', @words) }
 sub state     { my ($self, $name, $state) = @_; return $self->call(state => $name, $state) }
+sub answers   { my ($self, %pieces) = @_; return $self->call(answers => \%pieces) }
 sub release   { my ($self, $name) = @_; return $self->call(release => $name) }
 sub forget    { my $self = shift; return $self->call('forget') }
 
@@ -93,6 +103,11 @@ sub forget    { my $self = shift; return $self->call('forget') }
 # request lines and the Host headers of all checks). Of a path ("a/b") the checks are
 # only those of it.
 sub seen { my ($self, $name) = @_; return $self->call(seen => $name) }
+
+# The connections with checks to a server, in the order in which they came: how many checks there
+# were on it, when it came (opened), the address it came from, what was sent over it (the first
+# 64 kB), and how it ended: closed, reset, by us, or not at all.
+sub connections { my ($self, $name) = @_; return @{ $self->call(connections => $name) } }
 
 # How many connections with a check there are, to all servers.
 sub all_open { my $self = shift; return $self->call('all_open') }
@@ -123,25 +138,41 @@ sub wait_until {
 
 # For files of Test::Nginx: the section "--- backend" has one server a line,
 #
-#   name [inet6|unix] [refuse|full]: words for checks | words for requests
+#   name [inet6|unix] [refuse|full] [talks]: words for checks | words for requests
 #
-# whose address is $TEST_NGINX_BACKEND_NAME, and the port $TEST_NGINX_PORT_NAME.
+# whose address is $TEST_NGINX_BACKEND_NAME, and the port $TEST_NGINX_PORT_NAME, by
+# another name $TEST_NGINX_NAME_PORT. The section "--- answers" has one answer a line,
+#
+#   name: HTTP/1.1 200 OK\r\nX: \x41\r\n | \r\n
+#
+# where blanks with a bar between them separate the pieces.
 sub prepare_block {
     my ($self, $block) = @_;
     $self->forget;
+    if (defined(my $answers = $block->answers)) {
+        $self->answers(map { /^(\w+): ?(.*)/s ? ($1, [map { unescape($_) } split / \| /, $2]) : () } split /\n/, $answers);
+    }
     my $text = $block->backend // return;
     for my $line (grep { /\S/ } split /\n/, $text) {
         my ($head, $words) = split /:/, $line, 2;
         my ($name, @kind) = split ' ', $head;
         my ($checks, $requests) = map { [split] } split /\|/, $words // '';
         my %as = (checks => $checks // [], requests => $requests // []);
-        for my $word (@kind) { $as{ $word =~ /^(?:refuse|full)$/ ? 'state' : 'kind' } = $word }
+        for my $word (@kind) {
+            $as{ $word eq 'talks' ? 'talks' : $word =~ /^(?:refuse|full)$/ ? 'state' : 'kind' } = $word;
+        }
         my $address = $self->add($name, %as);
         ## no critic (RequireLocalizedPunctuationVars): it is read by Test::Nginx
         $ENV{ 'TEST_NGINX_BACKEND_' . uc $name } = $address;
-        ($ENV{ 'TEST_NGINX_PORT_' . uc $name }) = $address =~ /:(\d+)\z/;
+        $ENV{"TEST_NGINX_$_"} = $address =~ /:(\d+)\z/ ? $1 : undef for 'PORT_' . uc $name, uc($name) . '_PORT';
     }
     return;
+}
+
+sub unescape {
+    my $text = shift;
+    my %byte = (r => "\r", n => "\n", '\\' => '\\');
+    return $text =~ s/\\(?:x([0-9a-f]{2})|([rn\\]))/defined $1 ? chr hex $1 : $byte{$2}/ger;
 }
 
 sub stop {
@@ -166,7 +197,7 @@ sub DESTROY { local ($?, $@, $!); $_[0]->stop; return }
 
 package NginxBackend::Process;
 
-use Errno qw(EAGAIN EINPROGRESS EINTR EWOULDBLOCK);
+use Errno qw(EAGAIN ECONNRESET EINPROGRESS EINTR EWOULDBLOCK);
 use Socket;
 use Time::HiRes ();
 
@@ -177,7 +208,7 @@ sub new {
     my ($class, $control, $directory) = @_;
     return bless {
         control => $control, directory => $directory, buffer => '',
-        servers => {}, connections => {}, timers => [],
+        servers => {}, connections => {}, timers => [], answers => {},
     }, $class;
 }
 
@@ -247,7 +278,7 @@ sub do_add {
     my ($self, $name, $as) = @_;
     die "'$name' is there already" if $self->{servers}{$name};
     my $server = {
-        name => $name, kind => $as->{kind} // 'inet', state => '',
+        name => $name, kind => $as->{kind} // 'inet', state => '', talks => $as->{talks}, history => [],
         checks => { words => [], times => [], waiting => [] }, paths => {},
         requests => { words => $as->{requests} // [], times => [], waiting => [] },
         accepted => 0, silent => 0, last => '', targets => [], hosts => [],
@@ -350,6 +381,18 @@ sub do_script {
     return;
 }
 
+sub do_answers {
+    my ($self, $pieces) = @_;
+    $self->{answers} = $pieces;
+    return;
+}
+
+sub do_connections {
+    my ($self, $name) = @_;
+    my @told = qw(checks opened from sent end);
+    return [map { my $connection = $_; +{ map { $_ => $connection->{$_} } @told } } @{ $self->server($name)->{history} }];
+}
+
 sub do_release {
     my ($self, $name) = @_;
     my $server = $self->server($name);
@@ -379,6 +422,7 @@ sub do_forget {
     $self->close_connection($_) for values %{ $self->{connections} };
     $self->{servers} = {};
     $self->{timers} = [];
+    $self->{answers} = {};
     return;
 }
 
@@ -387,14 +431,28 @@ sub accept {
     while (CORE::accept my $socket, $server->{socket}) {
         $socket->blocking(0);
         $server->{accepted}++;
-        $self->{connections}{ fileno $socket } = { socket => $socket, server => $server, text => '' };
+        my $connection = {
+            socket => $socket, server => $server, text => '', checks => 0, sent => '',
+            opened => NginxBackend::now(), from => address_of(scalar getpeername $socket),
+        };
+        $self->{connections}{ fileno $socket } = $connection;
+        $self->greet($connection) if $server->{talks};
     }
     return;
+}
+
+# The text of an internet address.
+sub address_of {
+    my $address = shift // return;
+    my $family = sockaddr_family($address);
+    return $family == AF_INET ? inet_ntoa((unpack_sockaddr_in($address))[1])
+        : $family == AF_INET6 ? Socket::inet_ntop(AF_INET6, (unpack_sockaddr_in6($address))[1]) : undef;
 }
 
 sub close_connection {
     my ($self, $connection) = @_;
     $connection->{closed} = 1;
+    $connection->{end} //= 'by us';
     delete $self->{connections}{ fileno $connection->{socket} } if fileno $connection->{socket};
     close $connection->{socket};
     return;
@@ -406,19 +464,32 @@ sub arrived {
     my $count = sysread $connection->{socket}, $connection->{text}, 65536, length $connection->{text};
     if (!$count) {
         return if !defined $count && ($! == EAGAIN || $! == EWOULDBLOCK || $! == EINTR);
-        $server->{silent}++ if !length $connection->{text};
+        $connection->{end} = defined $count ? 'closed' : $! == ECONNRESET ? 'reset' : "$!";
+        $server->{silent}++ if !length "$connection->{sent}$connection->{text}";
         return $self->close_connection($connection);
     }
-    return if $connection->{answered} || $connection->{text} !~ /\r\n\r\n/;
+    $connection->{sent} .= substr $connection->{text}, -$count if length $connection->{sent} < 65536;
+    return if $connection->{answered};
+    if ($server->{talks}) {
+        $connection->{answered} = 1;
+        $server->{last} = $connection->{text};
+        return $self->answer_by($connection, $connection->{word});
+    }
+    my ($head, $body) = $connection->{text} =~ /\A(.*?\r\n\r\n)(.*)\z/s or return;
+    return if $head =~ /^Content-Length: (\d+)/mi && length $body < $1;
     $connection->{answered} = 1;
     my ($target) = $connection->{text} =~ /\A\S+ (\S+)/;
-    if ($connection->{text} !~ /^User-Agent: checkups\//m) {
+    if ($connection->{check}) {
+        # One that is kept, whatever the name of the client.
+    } elsif ($connection->{text} !~ /^User-Agent: checkups\//m && $connection->{text} !~ /^X-Check:/m) {
         $target //= '';
         return $self->reply($connection, 200, $server->{last}) if $target eq '/_last';
         return $self->reply($connection, 200, @{ $server->{checks}{times} } . "\n") if $target eq '/_count';
         return $self->answer($connection, $server->{requests});
     }
+    push @{ $server->{history} }, $connection if !$connection->{check};
     $connection->{check} = 1;
+    $connection->{checks}++;
     $server->{last} = $connection->{text};
     push @{ $server->{targets} }, $connection->{text} =~ /\A(.*)\r\n/;
     push @{ $server->{hosts} }, $connection->{text} =~ /^Host: (.*)\r\n/mi;
@@ -427,16 +498,42 @@ sub arrived {
     return $self->answer($connection, $of_path // $server->{checks});
 }
 
-sub answer {
-    my ($self, $connection, $script) = @_;
+# The word for the next one of a list, which has come now.
+sub next_word {
+    my $script = shift;
     my @words = @{ $script->{words} } ? @{ $script->{words} } : ('200');
     my $number = @{ $script->{times} };
     push @{ $script->{times} }, NginxBackend::now();
-    my ($word, $argument) = split /:/, $words[$number < @words ? $number : -1];
+    return $words[$number < @words ? $number : -1];
+}
+
+# The first of a connection where the server does not wait for HTTP.
+sub greet {
+    my ($self, $connection) = @_;
+    my $server = $connection->{server};
+    push @{ $server->{history} }, $connection;
+    @$connection{qw(check checks word)} = (1, 1, next_word($server->{checks}));
+    my ($name) = $connection->{word} =~ /^greet:(.*)/ or return;
+    $connection->{word} = 'hang';
+    return $self->say($connection, @{ $self->{answers}{$name} // die "no answer '$name'" });
+}
+
+sub answer {
+    my ($self, $connection, $script) = @_;
+    return $self->answer_by($connection, next_word($script), $script);
+}
+
+sub answer_by {
+    my ($self, $connection, $words, $script) = @_;
+    my ($word, $argument) = split /:/, $words;
     my $name = $connection->{server}{name};
     if ($word eq 'wait') {
         push @{ $script->{waiting} }, sub { $self->reply($connection, $argument, "$name\n") };
         return;
+    }
+    if ($word =~ /^(?:say|shut|keep|brief)$/) {
+        my $method = "answer_$word";
+        return $self->$method($connection, $argument);
     }
     return $self->later($argument / 1000, sub { $self->reply($connection, $word, "$name\n") }) if $argument;
     return $self->reply($connection, $word, "$name\n") if $word =~ /^\d+$/;
@@ -458,6 +555,47 @@ sub reply {
     $self->put($connection,
         "HTTP/1.1 $status X\r\nContent-Length: $length\r\n${more}Connection: close\r\n\r\n$body");
     return $self->close_connection($connection);
+}
+
+# Sends the pieces, and then goes on with the next check or the end. A long one
+# has to be read by the checker, or we wait here.
+sub say {
+    my ($self, $connection, $piece, @left) = @_;
+    return if $connection->{closed};
+    my $socket = $connection->{socket};
+    $socket->blocking(1);
+    my $sent = $self->put($connection, $piece);
+    $socket->blocking(0);
+    $sent or return;
+    return $self->later(0.02, sub { $self->say($connection, @left) }) if @left;
+    return $self->close_connection($connection) if $connection->{last};
+    $connection->{text} = '';
+    $connection->{answered} = 0;
+    return;
+}
+
+sub answer_say {
+    my ($self, $connection, $name) = @_;
+    return $self->say($connection, @{ $self->{answers}{$name} // die "no answer '$name'" });
+}
+
+sub answer_shut {
+    my ($self, $connection, $name) = @_;
+    $connection->{last} = 1;
+    return $self->answer_say($connection, $name);
+}
+
+sub answer_keep {
+    my ($self, $connection, $status) = @_;
+    my $body = "$connection->{server}{name}\n";
+    my $head = "HTTP/1.1 $status X\r\nContent-Length: " . length($body) . "\r\n\r\n";
+    return $self->say($connection, $connection->{text} =~ /\AHEAD / ? $head : "$head$body");
+}
+
+sub answer_brief {
+    my ($self, $connection, $status) = @_;
+    $self->answer_keep($connection, $status);
+    return $self->later(0.005, sub { $connection->{closed} or $self->close_connection($connection) });
 }
 
 sub answer_hang  { return }
