@@ -380,7 +380,7 @@ main::verdicts_are($block);
 my %sent = map { my $name = $_; $name => (main::backend->connections($name))[0]{sent} } qw(pong hello nul);
 Test::More::is($sent{hello}, '', 'nothing is sent where nothing is said of it');
 Test::More::is($sent{nul}, "\x00\xfe\\\xc3\xa4", 'the bytes that are sent');
-my %said = map { $_->{sent} => 1 } main::backend->connections('pong');
+my %said = map { $_->{sent} => 1 } grep { length $_->{sent} } main::backend->connections('pong');
 Test::More::is(join(',', sort keys %said), "PING,PING\r\n", 'both texts are sent');
 
 

@@ -9,9 +9,9 @@ package NginxBackend;
 #   $backend->wait_for('a', 3);                         # the third check has come
 #
 # A check is an HTTP request with the User-Agent of checkups, or with a header
-# X-Check, anything else is a request. Each takes the next word of its list; the last one is for all that
-# follow. So a list that ends in "hang" stops the checks of a server (where
-# their timeout is long), and what is known of it stays as it is:
+# X-Check; anything else is a request. Each takes the next word of its list; the
+# last one is for all that follow. So a list that ends in "hang" stops the checks
+# of a server (where their timeout is long), and what is known of it stays as it is:
 #
 #   200       an answer of this status, whose body is the name of the server
 #   200:300   the same after 300 ms
@@ -433,7 +433,7 @@ sub accept {
         $server->{accepted}++;
         my $connection = {
             socket => $socket, server => $server, text => '', checks => 0, sent => '',
-            opened => NginxBackend::now(), from => address_of(scalar getpeername $socket),
+            opened => NginxBackend::now(), from => scalar address_of(getpeername $socket),
         };
         $self->{connections}{ fileno $socket } = $connection;
         $self->greet($connection) if $server->{talks};
@@ -443,7 +443,8 @@ sub accept {
 
 # The text of an internet address.
 sub address_of {
-    my $address = shift // return;
+    my $address = shift;
+    return if !defined $address;
     my $family = sockaddr_family($address);
     return $family == AF_INET ? inet_ntoa((unpack_sockaddr_in($address))[1])
         : $family == AF_INET6 ? Socket::inet_ntop(AF_INET6, (unpack_sockaddr_in6($address))[1]) : undef;
