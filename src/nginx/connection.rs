@@ -15,14 +15,13 @@ use std::ptr::{self, addr_of_mut};
 use std::task::{ready, Context, Poll, Waker};
 
 use ngx::ffi::{
-    ngx_addr_t, ngx_close_connection, ngx_connection_t, ngx_event_connect_peer, ngx_event_get_peer,
-    ngx_event_t, ngx_handle_read_event, ngx_handle_write_event, ngx_int_t, ngx_log_t,
-    ngx_peer_connection_t, ngx_str_t, NGX_AGAIN, NGX_DECLINED, NGX_LOG_EMERG, NGX_OK,
+    ngx_close_connection, ngx_connection_t, ngx_event_actions, ngx_event_t, ngx_get_connection,
+    ngx_handle_read_event, ngx_handle_write_event, ngx_int_t, ngx_io, ngx_log_t, ngx_nonblocking,
+    NGX_AGAIN, NGX_LOG_EMERG, NGX_OK,
 };
 use ngx::log::ngx_cycle_log;
 use thiserror::Error;
 
-use super::conf;
 use super::guard::guard;
 use super::process;
 use super::tls::{self, Tls, TlsOptions};
@@ -54,10 +53,12 @@ pub enum ConnectionError {
 pub struct ConnectOptions<'a> {
     /// The socket address, as the system has it.
     pub address: &'a [u8],
-    /// Its name, for nginx's debug log.
-    pub name: &'a str,
     /// The address to connect from. A server of another family is connected to without it.
     pub bind: Option<IpAddr>,
+    /// Whether the first bytes are ours. Then they end the handshake of TCP, which spares a packet,
+    /// and are sent without a wait where the server has answered already. That the connect failed is
+    /// known when they are sent.
+    pub begins: bool,
 }
 
 /// A connection to a server. Dropping it resets it.
@@ -122,6 +123,9 @@ impl Connection {
     /// Connects.
     pub async fn connect(options: ConnectOptions<'_>) -> Result<Self, ConnectionError> {
         let mut this = Self::start(options)?;
+        if options.begins {
+            return Ok(this);
+        }
         poll_fn(|context| {
             this.check_open()?;
             // SAFETY: the connection is open.
@@ -135,8 +139,12 @@ impl Connection {
         Ok(this)
     }
 
+    /// Begins to connect. No event is asked for before the first wait.
+    ///
+    /// Not by nginx's `ngx_event_connect_peer`: with that nothing can be said of the socket before
+    /// it connects, and all events are asked for each time.
     fn start(options: ConnectOptions<'_>) -> Result<Self, ConnectionError> {
-        let ConnectOptions { address, name, bind } = options;
+        let ConnectOptions { address, bind, begins } = options;
         // SAFETY: in a worker the log of the cycle is valid, and what the copy points to is as well
         // for as long as this worker lives.
         let mut log = unsafe { *ngx_cycle_log().as_ref() };
@@ -152,53 +160,105 @@ impl Connection {
             is_finished: false,
         });
 
-        let mut name: ngx_str_t = conf::string(name.as_bytes());
-        // SAFETY: an ngx_peer_connection_t of zeros is what nginx itself starts from.
-        let mut peer: ngx_peer_connection_t = unsafe { mem::zeroed() };
-        peer.sockaddr = address.as_ptr().cast_mut().cast();
-        peer.socklen = address.len() as _;
-        peer.name = &mut name;
-        peer.get = Some(ngx_event_get_peer);
-        peer.log = &mut state.log;
-
-        let own_family = family(address);
-        let bind = bind.filter(|ip| {
-            own_family == Some(if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 })
-        });
-        let mut own = bind.map(Address::new);
-        let mut local = own.as_mut().map(|(address, length)| ngx_addr_t {
-            sockaddr: ptr::from_mut(address).cast(),
-            socklen: *length as _,
-            name: conf::string(b""),
-        });
-        if let Some(local) = &mut local {
-            peer.local = local;
+        let own_family = family(address).unwrap_or(libc::AF_UNSPEC);
+        // SAFETY: the call takes no memory.
+        let fd = unsafe { libc::socket(own_family, libc::SOCK_STREAM, 0) };
+        if fd == -1 {
+            return Err(ConnectionError::Local("no descriptor to spare"));
         }
-
-        // SAFETY: nginx only reads the addresses and the name, during the call. The log outlives the
-        // connection: both are dropped with `state`, the connection first.
-        let (code, error) =
-            unsafe { (ngx_event_connect_peer(&mut peer), io::Error::last_os_error()) };
-        match code as i32 {
-            NGX_DECLINED if is_local(&error) => Err(ConnectionError::Local("no port to spare")),
-            NGX_DECLINED => Err(ConnectionError::Peer(error)),
-            code if code == NGX_OK as i32 || code == NGX_AGAIN => {
-                let connection = peer.connection;
-                state.connection = connection;
-                // SAFETY: nginx just made the connection; nobody else uses it.
-                unsafe {
-                    (*connection).data = addr_of_mut!(*state).cast();
-                    (*(*connection).read).handler = Some(on_event);
-                    (*(*connection).write).handler = Some(on_event);
-                    // So that a worker that exits closes it at once: it calls the read handler.
-                    (*connection).set_idle(1);
-                }
-                Ok(Self { state })
+        // SAFETY: the socket is open. The log outlives the connection: both are dropped with
+        // `state`, the connection first.
+        let connection = unsafe { ngx_get_connection(fd, &mut state.log) };
+        if connection.is_null() {
+            // SAFETY: the socket is open, and nobody else has it.
+            unsafe { libc::close(fd) };
+            return Err(ConnectionError::Local("no connection to spare"));
+        }
+        state.connection = connection;
+        // SAFETY: nginx just made the connection; nobody else uses it. Its functions are set before
+        // a worker starts.
+        unsafe {
+            (*connection).type_ = libc::SOCK_STREAM;
+            (*connection).recv = ngx_io.recv;
+            (*connection).send = ngx_io.send;
+            (*connection).data = addr_of_mut!(*state).cast();
+            for event in [(*connection).read, (*connection).write] {
+                (*event).log = &mut state.log;
+                (*event).handler = Some(on_event);
             }
-            _ if bind.is_some() && is_unbindable(&error) => {
+            // So that sending is tried before it is waited for.
+            (*(*connection).write).set_ready(u32::from(begins));
+            // So that a worker that exits closes it at once: it calls the read handler.
+            (*connection).set_idle(1);
+        }
+        let this = Self { state };
+
+        // SAFETY: the socket is open.
+        if unsafe { ngx_nonblocking(fd) } == -1 {
+            return Err(ConnectionError::Local("no connection to spare"));
+        }
+        #[cfg(target_os = "linux")]
+        if begins {
+            this.set_option(libc::IPPROTO_TCP, libc::TCP_QUICKACK, &libc::c_int::from(false));
+        }
+        let is_of_family =
+            |ip: &IpAddr| own_family == if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        if let Some(ip) = bind.filter(is_of_family) {
+            this.bind(ip)?;
+        }
+        // SAFETY: the kernel reads the address, and only during the call.
+        let code = unsafe { libc::connect(fd, address.as_ptr().cast(), address.len() as _) };
+        let error = io::Error::last_os_error();
+        match code {
+            -1 if error.raw_os_error() == Some(libc::EINPROGRESS) => {
+                // Elsewhere it is an error to send before the server has answered.
+                if !cfg!(target_os = "linux") {
+                    // SAFETY: the connection is open.
+                    unsafe { (*(*connection).write).set_ready(0) };
+                }
+                Ok(this)
+            }
+            -1 if is_local(&error) => Err(ConnectionError::Local("no port to spare")),
+            -1 => Err(ConnectionError::Peer(error)),
+            _ => {
+                // SAFETY: the connection is open.
+                unsafe { (*(*connection).write).set_ready(1) };
+                Ok(this)
+            }
+        }
+    }
+
+    /// Has it connect from this address.
+    fn bind(&self, ip: IpAddr) -> Result<(), ConnectionError> {
+        // The port is chosen when the server is known: each may then have all of them.
+        #[cfg(target_os = "linux")]
+        self.set_option(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &libc::c_int::from(true));
+        let (address, length) = Address::new(ip);
+        // SAFETY: the socket is open, and the address is as long as that.
+        let code = unsafe {
+            let fd = (*self.state.connection).fd;
+            libc::bind(fd, ptr::from_ref(&address).cast(), length as libc::socklen_t)
+        };
+        match code {
+            -1 if is_unbindable(&io::Error::last_os_error()) => {
                 Err(ConnectionError::Local("the address of bind= is not to be had"))
             }
-            _ => Err(ConnectionError::Local("no connection to spare")),
+            -1 => Err(ConnectionError::Local("no connection to spare")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets an option that the socket can do without: one of another family does not know it.
+    fn set_option<T>(&self, level: libc::c_int, name: libc::c_int, value: &T) {
+        // SAFETY: the socket is open; the kernel reads so many bytes.
+        unsafe {
+            libc::setsockopt(
+                (*self.state.connection).fd,
+                level,
+                name,
+                ptr::from_ref(value).cast(),
+                size_of::<T>() as libc::socklen_t,
+            );
         }
     }
 
@@ -245,18 +305,33 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks for the events that are still of interest, for event methods that need it.
+    /// Asks for the events that are of interest and were not asked for yet.
     fn rearm(&mut self) -> Result<(), ConnectionError> {
-        // SAFETY: the connection is open.
+        let connection = self.state.connection;
+        // SAFETY: the connection is open. Both kinds of events can be asked for at once only where
+        // none is asked for yet, and where the event method has a function for it.
         let armed = unsafe {
-            let connection = self.state.connection;
-            ngx_handle_read_event((*connection).read, 0) == NGX_OK as ngx_int_t
-                && ngx_handle_write_event((*connection).write, 0) == NGX_OK as ngx_int_t
+            let (read, write) = ((*connection).read, (*connection).write);
+            let is_new = (*read).active() == 0 && (*write).active() == 0;
+            match ngx_event_actions.add_conn.filter(|_| is_new && (*write).ready() == 0) {
+                Some(add) => add(connection) == NGX_OK as ngx_int_t,
+                None => Self::rearm_each(read, write),
+            }
         };
         if armed {
             Ok(())
         } else {
             Err(ConnectionError::Local("no event to spare"))
+        }
+    }
+
+    /// # Safety
+    /// The events are those of an open connection.
+    unsafe fn rearm_each(read: *mut ngx_event_t, write: *mut ngx_event_t) -> bool {
+        // SAFETY: as of the caller.
+        unsafe {
+            ngx_handle_read_event(read, 0) == NGX_OK as ngx_int_t
+                && ngx_handle_write_event(write, 0) == NGX_OK as ngx_int_t
         }
     }
 
@@ -550,13 +625,7 @@ impl Drop for Connection {
             if !self.state.is_finished {
                 let linger = libc::linger { l_onoff: 1, l_linger: 0 };
                 // If it fails, the connection ends the plain way.
-                libc::setsockopt(
-                    (*self.state.connection).fd,
-                    libc::SOL_SOCKET,
-                    libc::SO_LINGER,
-                    ptr::from_ref(&linger).cast(),
-                    size_of::<libc::linger>() as libc::socklen_t,
-                );
+                self.set_option(libc::SOL_SOCKET, libc::SO_LINGER, &linger);
             }
             ngx_close_connection(self.state.connection);
         }

@@ -13,15 +13,6 @@ use crate::nginx::tls::{Tls, TlsOptions};
 /// What HTTP/2 is called where TLS begins.
 const HTTP2: &str = "h2";
 
-/// The server that is checked.
-#[derive(Clone, Copy, Debug)]
-pub struct Server<'a> {
-    /// The socket address that is connected to.
-    pub address: &'a [u8],
-    /// The name of the server, for nginx's debug log.
-    pub name: &'a str,
-}
-
 /// A connection that is open from one check to the next.
 pub struct KeptConnection {
     connection: Connection,
@@ -32,7 +23,7 @@ pub struct KeptConnection {
 /// What came of a check: whether the server passed, and what it says of itself.
 pub type Outcome = (Verdict, Option<RedisDetails>);
 
-/// Asks a server. `tls` is that of the check, if it has one. Where the check keeps its connection,
+/// Asks the server at a socket address. `tls` is that of the check, if it has one. Where the check keeps its connection,
 /// `kept` is where it is kept from one check of the server to the next.
 ///
 /// When this is dropped before it is done, so is the connection.
@@ -40,12 +31,12 @@ pub type Outcome = (Verdict, Option<RedisDetails>);
 /// # Errors
 /// Where that is no verdict: for trouble of this host, or as the worker exits.
 pub async fn ask(
-    server: Server<'_>,
+    address: &[u8],
     check: &Check,
     tls: Option<&Tls>,
     kept: &mut Option<KeptConnection>,
 ) -> Result<Outcome, ConnectionError> {
-    let exchange = Exchange { server, check, tls };
+    let exchange = Exchange { address, check, tls };
     match exchange.run(kept).await {
         Err(ConnectionError::Peer(error)) => Ok((Verdict::Fail(reason(&error).into()), None)),
         Err(ConnectionError::Tls(reason)) => Ok((Verdict::Fail(reason), None)),
@@ -54,7 +45,7 @@ pub async fn ask(
 }
 
 struct Exchange<'a> {
-    server: Server<'a>,
+    address: &'a [u8],
     check: &'a Check,
     tls: Option<&'a Tls>,
 }
@@ -103,8 +94,8 @@ impl Exchange<'_> {
 
     /// Connects, and does what comes before the protocol.
     async fn open(&self) -> Result<Connection, ConnectionError> {
-        let Server { address, name } = self.server;
-        let options = ConnectOptions { address, name, bind: self.check.bind };
+        let address = self.address;
+        let options = ConnectOptions { address, bind: self.check.bind, begins: self.begins() };
         let mut connection = Connection::connect(options).await?;
         if self.check.proxy_protocol {
             let own = connection.local_address().unwrap_or_default();
@@ -114,6 +105,14 @@ impl Exchange<'_> {
             self.start_tls(&mut connection).await?;
         }
         Ok(connection)
+    }
+
+    /// Whether the first bytes on the connection are ours.
+    fn begins(&self) -> bool {
+        self.check.proxy_protocol
+            || self.check.begins_with_tls()
+            // Of TCP it is to be known that it connects, whatever is said then.
+            || !matches!(self.check.probe, settings::Probe::Tcp(_) | settings::Probe::Mysql(_))
     }
 
     async fn start_tls(&self, connection: &mut Connection) -> Result<(), ConnectionError> {

@@ -143,8 +143,6 @@ pub struct Target {
     kept: RefCell<Option<KeptConnection>>,
     /// How many results in a row were thrown away.
     pub voided: Cell<u32>,
-    /// What nginx's debug log calls it.
-    name: String,
     schedule: RefCell<Schedule>,
     /// What a Redis server said last of its version.
     redis_version: RefCell<Option<String>>,
@@ -158,7 +156,6 @@ impl Target {
             check: wanted.check,
             tls: wanted.tls,
             kept: RefCell::default(),
-            name: consumers.first().map_or("", |consumer| consumer.server.name()).to_owned(),
             consumers: RefCell::new(consumers),
             voided: Cell::new(0),
             schedule: RefCell::new(schedule),
@@ -168,9 +165,8 @@ impl Target {
 
     /// One check.
     pub async fn ask(&self) -> Result<Outcome, ConnectionError> {
-        let server = exchange::Server { address: &self.key.0, name: &self.name };
         let mut kept = self.kept.take();
-        let outcome = exchange::ask(server, &self.check, self.tls.as_ref(), &mut kept).await;
+        let outcome = exchange::ask(&self.key.0, &self.check, self.tls.as_ref(), &mut kept).await;
         self.kept.replace(kept);
         outcome
     }
