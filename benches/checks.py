@@ -78,6 +78,10 @@ class Checkups(Nginx):
             f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://u; }} }}",
         )
         self.start(port)
+        # The master listens before it has a worker.
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        while not children.read_text():
+            time.sleep(0.02)
         self.pid = self.worker()
 
 
