@@ -4,7 +4,7 @@
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use lock_api::{Mutex, MutexGuard};
 use smallvec::SmallVec;
@@ -34,8 +34,8 @@ pub struct Cluster {
     replaced: AtomicPtr<Rotation>,
     /// The last configuration that has it; [`IN_USE`]: the running one has.
     removed_at: AtomicU64,
-    /// Whether every server in use has failed its checks.
-    all_failed: AtomicBool,
+    /// What is kept in use although it fails its checks, by [`Kept::id`].
+    kept: AtomicU64,
     /// What the log said last of what is kept: see [`Kept::id`].
     announced: AtomicU64,
     name_length: u32,
@@ -108,7 +108,7 @@ impl Cluster {
                 prepared: AtomicPtr::new(ptr::null_mut()),
                 replaced: AtomicPtr::new(ptr::null_mut()),
                 removed_at: AtomicU64::new(0),
-                all_failed: AtomicBool::new(false),
+                kept: AtomicU64::new(Kept::NotNeeded.id()),
                 announced: AtomicU64::new(Kept::NotNeeded.id()),
                 name_length: name.len() as u32,
             });
@@ -142,7 +142,7 @@ impl Cluster {
 
     /// Whether every server in use has failed its checks.
     pub fn all_failed(&self) -> bool {
-        self.all_failed.load(Ordering::Relaxed)
+        self.kept.load(Ordering::Relaxed) != Kept::NotNeeded.id()
     }
 
     /// Takes in how the try on a selected server ended, at `now` in monotonic milliseconds.
@@ -208,6 +208,10 @@ impl Cluster {
 
     /// What is kept in use although it fails its checks, where the log has not said so yet.
     pub fn announce(&self) -> Option<Kept> {
+        // Asked after each check: to find out what is kept takes a look at every server.
+        if self.announced.load(Ordering::Relaxed) == self.kept.load(Ordering::Relaxed) {
+            return None;
+        }
         let kept = self.lock().kept();
         let before = self.announced.swap(kept.id(), Ordering::Relaxed);
         (before != kept.id()).then_some(kept)
@@ -269,7 +273,7 @@ impl Cluster {
         seconds: i64,
     ) -> Observation {
         let mut guard = self.lock();
-        let kept_before = guard.kept();
+        let kept_before = self.kept.load(Ordering::Relaxed);
         let health_before = server.health();
         let state_before = State::of(health_before, server.is_kept());
 
@@ -289,7 +293,7 @@ impl Cluster {
             server.set_health(health);
             server.set_message(&mut guard, check, reason);
         }
-        if !changed && (finding != Finding::Pass || kept_before == Kept::NotNeeded) {
+        if !changed && (finding != Finding::Pass || kept_before == Kept::NotNeeded.id()) {
             return Observation::default();
         }
 
@@ -308,8 +312,8 @@ impl Cluster {
         let state = State::of(health, server.is_kept());
         Observation {
             server: (state != state_before).then_some((state_before, state)),
-            kept: (kept != kept_before).then_some(kept),
-            changes_use: changed || kept != kept_before,
+            kept: (kept.id() != kept_before).then_some(kept),
+            changes_use: changed || kept.id() != kept_before,
             reinstated: changed && !guard.works(now) && guard.reinstate(now),
         }
     }
@@ -556,7 +560,7 @@ impl Guard<'_> {
         for server in generation.servers_in_use() {
             server.set_kept(kept.keeps(server));
         }
-        self.cluster.all_failed.store(kept != Kept::NotNeeded, Ordering::Relaxed);
+        self.cluster.kept.store(kept.id(), Ordering::Relaxed);
         kept
     }
 

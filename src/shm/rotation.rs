@@ -71,7 +71,9 @@ impl Members {
     fn of(generation: &Generation, level: &Level, verdict: &Verdict) -> Self {
         let range = level.range();
         let peers = &generation.peers()[range.clone()];
-        let used = || peers.iter().enumerate().filter(|(_, peer)| verdict.uses(peer));
+        let used = || {
+            peers.iter().enumerate().filter(|(index, peer)| verdict.uses(range.start + index, peer))
+        };
         let servers: HashSet<_> = used().map(|(_, peer)| ptr::from_ref(peer.server)).collect();
         let (indices, weights): (Vec<u16>, Vec<u32>) = used()
             .filter_map(|(index, peer)| Some((u16::try_from(index).ok()?, peer.weight)))

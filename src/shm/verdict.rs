@@ -1,7 +1,6 @@
 //! What is used of a cluster by the health of its servers.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
 use std::ptr;
 
 use super::generation::{Generation, Peer};
@@ -75,30 +74,24 @@ impl Kept {
 
 /// What is used of a generation.
 pub(super) struct Verdict {
-    /// The servers that have failed, or not passed yet.
-    out: HashSet<*const Server>,
+    /// Of each peer whether the checks have it out of use. It is written down, as the checks go on.
+    out: Vec<bool>,
     pub kept: Kept,
 }
 
 impl Verdict {
     pub(super) fn of(generation: &Generation) -> Self {
-        let out: HashSet<_> = generation
-            .peers()
-            .iter()
-            .filter(|peer| peer.is_out())
-            .map(|peer| ptr::from_ref(peer.server))
-            .collect();
-        let mut in_use = generation.servers_in_use().peekable();
-        let all_are_out =
-            in_use.peek().is_some() && in_use.all(|server| out.contains(&ptr::from_ref(server)));
+        let out: Vec<bool> = generation.peers().iter().map(Peer::is_out).collect();
+        let mut in_use =
+            generation.peers().iter().zip(&out).filter(|(peer, _)| peer.is_in_use()).peekable();
+        let all_are_out = in_use.peek().is_some() && in_use.all(|(_, out)| *out);
         let kept = if all_are_out { kept_of_failed(generation) } else { Kept::NotNeeded };
         Self { out, kept }
     }
 
-    /// Whether a peer may be used by its health.
-    pub(super) fn uses(&self, peer: &Peer) -> bool {
-        peer.is_in_use()
-            && (!self.out.contains(&ptr::from_ref(peer.server)) || self.kept.keeps(peer.server))
+    /// Whether a peer of the generation, which has this index, may be used by its health.
+    pub(super) fn uses(&self, index: usize, peer: &Peer) -> bool {
+        peer.is_in_use() && (!self.out[index] || self.kept.keeps(peer.server))
     }
 }
 
