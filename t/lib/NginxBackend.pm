@@ -474,7 +474,7 @@ sub arrived {
     if ($server->{talks}) {
         $connection->{answered} = 1;
         $server->{last} = $connection->{text};
-        return $self->answer_by($connection, $connection->{word});
+        return $self->answer_by($connection, $connection->{word}, $server->{checks});
     }
     my ($head, $body) = $connection->{text} =~ /\A(.*?\r\n\r\n)(.*)\z/s or return;
     return if $head =~ /^Content-Length: (\d+)/mi && length $body < $1;
