@@ -1,5 +1,6 @@
 //! The location of `checkups_api`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ptr;
 
@@ -94,8 +95,8 @@ fn answer(request: &Request, resource: &Resource<'_>) -> Result<String, Refusal>
             None => json(&crate::logic::status::Status::EMPTY),
         },
         Resource::Clusters => json(&all(&main.clusters)),
-        Resource::Cluster(name) => json(&cluster(main, name)?.settings),
-        Resource::Select(name) => select(inner, cluster(main, name)?),
+        Resource::Cluster(name) => json(&cluster(main, name)?.current_settings()),
+        Resource::Select(name) => select(inner, balanced(main, name)?),
         Resource::Feedback { .. } => Err(Refusal::MethodNotAllowed),
     }
 }
@@ -104,9 +105,15 @@ fn cluster<'a>(main: &'a MainConf, name: &str) -> Result<&'a Entry, Refusal> {
     main.clusters.cluster(name).ok_or(Refusal::ClusterNotFound)
 }
 
-fn all(configuration: &Configuration) -> BTreeMap<&str, &settings::Cluster> {
-    let settings = configuration.clusters().iter().map(|entry| &entry.settings);
-    settings.map(|settings| (settings.name.as_str(), settings)).collect()
+/// A cluster whose servers checkups selects.
+fn balanced<'a>(main: &'a MainConf, name: &str) -> Result<&'a Entry, Refusal> {
+    let entry = cluster(main, name)?;
+    Some(entry).filter(|entry| entry.watch.is_none()).ok_or(Refusal::BalancedByNginx)
+}
+
+fn all(configuration: &Configuration) -> BTreeMap<&str, Cow<'_, settings::Cluster>> {
+    let clusters = configuration.clusters().iter();
+    clusters.map(|entry| (entry.name(), entry.current_settings())).collect()
 }
 
 /// Selects a server as for a request with the key and the order that the arguments say.
@@ -166,7 +173,7 @@ fn feedback(request: &ngx_http_request_t, body: &[u8]) -> Result<String, Refusal
     };
     let failed = api::feedback(body)?.failed;
     let main = Module::main(request).ok_or(Refusal::Internal)?;
-    let records = cluster(main, name)?.records.get().ok_or(Refusal::Internal)?;
+    let records = balanced(main, name)?.records.get().ok_or(Refusal::Internal)?;
     let taken = records.feedback(server, failed, process::now()).ok_or(Refusal::ServerNotFound)?;
     if let Some(ejected) = taken.ejected {
         report_ejection(name, server, ejected);

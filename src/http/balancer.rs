@@ -15,7 +15,7 @@ use ngx::http::{HttpModule, HttpModuleMainConf, HttpModuleServerConf, NgxHttpUps
 
 use super::expression::Expressions;
 use super::module::{LevelConf, LevelServers, MainConf, Module, ServerConf, UpstreamConf};
-use super::{blocks, checks, timeouts};
+use super::{blocks, checks, stock, timeouts, variables};
 use crate::logic::balance::{ring, Method};
 use crate::logic::directive::{self, ClusterDirective, Only};
 use crate::logic::order;
@@ -398,7 +398,8 @@ fn refuse_resolve(_server: &ngx_http_upstream_server_t) -> Result<(), String> {
     Ok(())
 }
 
-fn settings(
+/// The settings of a server by its line, and by what else is said of it.
+pub(super) fn settings(
     server: &ngx_http_upstream_server_t,
     address: &ngx_addr_t,
     more: Option<&ServerConf>,
@@ -410,7 +411,7 @@ fn settings(
         u32::try_from(value).map_err(|_| format!("server \"{name}\": {what}={value} is too large"))
     };
     let more = more.map(|more| &more.server);
-    let (down, drain) = down_and_drain(server);
+    let (down, drain) = down_and_drain(server.down);
     Ok(Server {
         weight: number("weight", server.weight)?,
         max_fails: number("max_fails", server.max_fails)?,
@@ -429,14 +430,14 @@ fn settings(
 /// Whether the line of a server has `down`, and whether it has `drain`, which nginx keeps in the same
 /// place.
 #[cfg(ngx_upstream_sid)]
-fn down_and_drain(server: &ngx_http_upstream_server_t) -> (bool, bool) {
+pub(super) fn down_and_drain(down: usize) -> (bool, bool) {
     const DRAINING: usize = 8;
-    (server.down & !DRAINING != 0, server.down & DRAINING != 0)
+    (down & !DRAINING != 0, down & DRAINING != 0)
 }
 
 #[cfg(not(ngx_upstream_sid))]
-fn down_and_drain(server: &ngx_http_upstream_server_t) -> (bool, bool) {
-    (server.down != 0, false)
+pub(super) fn down_and_drain(down: usize) -> (bool, bool) {
+    (down != 0, false)
 }
 
 /// By what clients that stick to a server name it: as ngx_http_upstream_init_round_robin_sid().
@@ -475,7 +476,9 @@ pub(super) fn complete(cf: &mut Conf) -> Result<(), ()> {
         // SAFETY: nginx has read all blocks, and they live as long as the cycle.
         let Some(own) = Module::server_conf(unsafe { &**upstream }) else { continue };
         check_block(cf, own)?;
+        stock::watch(cf, *upstream, own)?;
     }
+    variables::check(cf)?;
 
     // SAFETY: the configuration is being read, and nobody else uses ours meanwhile.
     let Some(main) = Module::main_conf_mut(unsafe { &*cf.as_ptr() }) else {

@@ -70,6 +70,11 @@ impl Checks {
         Ok(())
     }
 
+    /// Where the first line is.
+    pub(super) fn position(&self) -> Option<&Position> {
+        self.lines.first().map(|line| &line.position)
+    }
+
     /// Whether the block says anything of checks.
     fn is_given(&self) -> bool {
         self.are_off || !self.lines.is_empty()

@@ -11,6 +11,7 @@ mod directives;
 mod expression;
 mod matches;
 mod module;
+mod stock;
 mod timeouts;
 mod variables;
 mod wrong;

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use ngx::core::Status;
 use ngx::ffi::{
-    ngx_array_t, ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_http_request_t, ngx_int_t,
-    ngx_module_t, ngx_uint_t, off_t, NGX_HTTP_MODULE,
+    ngx_array_t, ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_http_request_t,
+    ngx_http_upstream_init_peer_pt, ngx_int_t, ngx_module_t, ngx_uint_t, off_t, NGX_HTTP_MODULE,
 };
 use ngx::http::{
     HttpModule, HttpModuleLocationConf, HttpModuleMainConf, HttpModuleServerConf, Merge,
@@ -61,8 +61,11 @@ pub(super) struct UpstreamConf {
     pub servers: Vec<ServerConf>,
     /// The first directive that means nothing without `checkups_cluster`, and where it stands.
     pub needs_cluster: Option<(String, Position)>,
-    /// The index of the cluster in the configuration, once the block is nginx's balancer.
+    /// The index of the cluster in the configuration, once the block is nginx's balancer, or is
+    /// watched.
     pub index: Cell<Option<usize>>,
+    /// What nginx had for requests to begin with, where the block is watched.
+    pub original_init: Cell<ngx_http_upstream_init_peer_pt>,
 }
 
 impl Merge for UpstreamConf {

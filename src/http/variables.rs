@@ -5,16 +5,20 @@ use std::fmt::{self, Write};
 use std::ptr::fn_addr_eq;
 
 use ngx::ffi::{
-    ngx_http_add_variable, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t,
-    ngx_pool_cleanup_add, ngx_str_t, ngx_uint_t, NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE,
+    ngx_http_add_variable, ngx_http_request_t, ngx_http_variable_t, ngx_http_variable_value_t,
+    ngx_int_t, ngx_pool_cleanup_add, ngx_str_t, ngx_uint_t, NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE,
     NGX_HTTP_VAR_PREFIX, NGX_LOG_ERR, NGX_OK,
 };
 
+use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
+
 use super::balancer::{wish, Http};
 use super::module::Module;
+use crate::logic::api::Refusal;
 use crate::nginx::conf::{self, Conf};
 use crate::nginx::guard::guard;
 use crate::nginx::{log, pool};
+use crate::upstream::configuration::Entry;
 use crate::upstream::peer::{select_once, Entered, Tries};
 
 /// How the name of a variable begins that selects a server.
@@ -99,12 +103,18 @@ unsafe extern "C" fn select(
         let name = name.get(SELECT.len()..).unwrap_or_default();
         let Some(main) = Module::main(inner) else { return NGX_ERROR as ngx_int_t };
         let entries = main.clusters.clusters();
-        let exact = entries.iter().position(|entry| entry.name().as_bytes() == name);
-        let found = exact.or_else(|| entries.iter().position(|entry| is_named(entry.name(), name)));
-        let Some(index) = found else {
-            complain(inner, &String::from_utf8_lossy(name), "unknown cluster");
-            // SAFETY: likewise.
-            return unsafe { set(request, value, None) };
+        let found = match find(entries, name) {
+            Some(index) if entries[index].watch.is_none() => Ok(index),
+            Some(_) => Err(Refusal::BalancedByNginx.sentence()),
+            None => Err("unknown cluster"),
+        };
+        let index = match found {
+            Ok(index) => index,
+            Err(message) => {
+                complain(inner, &String::from_utf8_lossy(name), message);
+                // SAFETY: likewise.
+                return unsafe { set(request, value, None) };
+            }
         };
         // SAFETY: the request has a pool; the wish is used during this call only.
         unsafe {
@@ -124,6 +134,44 @@ unsafe extern "C" fn select(
             code
         }
     })
+}
+
+/// The index of the cluster that `$checkups_select_NAME` is about.
+fn find(entries: &[Entry], name: &[u8]) -> Option<usize> {
+    let exact = entries.iter().position(|entry| entry.name().as_bytes() == name);
+    exact.or_else(|| entries.iter().position(|entry| is_named(entry.name(), name)))
+}
+
+/// Looks at the variables that the configuration has, when all of it was read.
+///
+/// # Errors
+/// Where one is about a cluster that it does not go with; it was logged.
+pub(super) fn check(cf: &mut Conf) -> Result<(), ()> {
+    // SAFETY: the http block was just read, and nginx has its context.
+    let (main, core) = unsafe {
+        let inner = &*cf.as_ptr();
+        (Module::main_conf(inner), NgxHttpCoreModule::main_conf(inner))
+    };
+    let (Some(main), Some(core)) = (main, core) else { return Ok(()) };
+    // SAFETY: nginx has made it an array of these when it began with the block.
+    let variables: &[ngx_http_variable_t] = unsafe { core.variables.as_slice() };
+    for variable in variables {
+        // SAFETY: the names live as long as the cycle.
+        let name = unsafe { conf::bytes(variable.name) };
+        let Some(name) = name.strip_prefix(SELECT.as_bytes()) else { continue };
+        let entries = main.clusters.clusters();
+        let found = find(entries, name).map(|index| &entries[index]);
+        if let Some(entry) = found.filter(|entry| entry.watch.is_some()) {
+            let message = format_args!(
+                "\"${SELECT}{}\": {}; it is that of the upstream",
+                String::from_utf8_lossy(name),
+                Refusal::BalancedByNginx.sentence()
+            );
+            cf.refuse_at(&entry.position, message);
+            return Err(());
+        }
+    }
+    Ok(())
 }
 
 /// What was selected for a request, by the numbers of the clusters. nginx keeps values of variables

@@ -171,6 +171,8 @@ pub enum Refusal {
     BodyInvalid(String),
     /// No server of the cluster may be used.
     NoServersAvailable,
+    /// The cluster is an upstream without `checkups_cluster`, whose servers nginx selects.
+    BalancedByNginx,
     /// Something failed on our side.
     Internal,
 }
@@ -191,6 +193,11 @@ impl Refusal {
             }
             Self::BodyTooLarge => (413, "BodyTooLarge", "the body is larger than 1048576 bytes"),
             Self::BodyInvalid(reason) => (400, "BodyInvalid", reason),
+            Self::BalancedByNginx => (
+                409,
+                "BalancedByNginx",
+                "nginx selects the servers of this cluster, as its upstream has no checkups_cluster",
+            ),
             Self::NoServersAvailable => (503, "NoServersAvailable", "no servers available"),
             Self::Internal => (500, "InternalError", "internal error"),
         }
@@ -199,6 +206,11 @@ impl Refusal {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.parts().0
+    }
+
+    /// What is wrong, for people.
+    pub fn sentence(&self) -> &str {
+        self.parts().2
     }
 
     /// The body, in the shape of the API of NGINX Plus. `request_id` is that of the request,

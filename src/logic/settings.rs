@@ -96,13 +96,16 @@ pub enum Balance {
     LeastConn,
     /// Two at random, and of them the one with fewer connections for its weight.
     RandomTwo,
+    /// nginx selects the servers, by whatever method of its own; checkups takes those out of use that
+    /// fail their checks.
+    Nginx,
 }
 
 impl Balance {
     /// The method that it comes down to.
     pub fn method(&self) -> Method {
         match self {
-            Self::RoundRobin => Method::RoundRobin,
+            Self::RoundRobin | Self::Nginx => Method::RoundRobin,
             Self::Hash(_) | Self::UrlHash | Self::IpHash | Self::HeaderHash => Method::Hash,
             Self::LeastConn => Method::LeastConn,
             Self::RandomTwo => Method::RandomTwo,
@@ -116,7 +119,7 @@ impl Balance {
             Self::UrlHash => vec!["$uri"],
             Self::IpHash => vec!["$remote_addr"],
             Self::HeaderHash => vec!["$http_x_hash_key", "$uri"],
-            Self::RoundRobin | Self::LeastConn | Self::RandomTwo => Vec::new(),
+            Self::RoundRobin | Self::LeastConn | Self::RandomTwo | Self::Nginx => Vec::new(),
         }
     }
 }
@@ -131,6 +134,7 @@ impl fmt::Display for Balance {
             Self::HeaderHash => f.write_str("header_hash"),
             Self::LeastConn => f.write_str("least_conn"),
             Self::RandomTwo => f.write_str("random two"),
+            Self::Nginx => f.write_str("nginx"),
         }
     }
 }

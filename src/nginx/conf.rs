@@ -1,6 +1,6 @@
 //! Directives: their words, their place in the files, and their refusal.
 
-use std::ffi::{c_char, CString, OsStr};
+use std::ffi::{c_char, CStr, CString, OsStr};
 use std::fmt::{self, Display};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -39,6 +39,22 @@ pub fn string(bytes: &[u8]) -> ngx_str_t {
 pub struct Position {
     file: String,
     line: usize,
+}
+
+impl Position {
+    /// The place that nginx has kept of a block.
+    ///
+    /// # Safety
+    /// `file` is a string of nginx that ends with a zero, or null.
+    pub unsafe fn of_block(file: *const u8, line: usize) -> Self {
+        let file = if file.is_null() {
+            "-".to_owned()
+        } else {
+            // SAFETY: as the caller says.
+            unsafe { CStr::from_ptr(file.cast()) }.to_string_lossy().into_owned()
+        };
+        Self { file, line }
+    }
 }
 
 impl Display for Position {

@@ -2,6 +2,8 @@
 //! picked is in [`select`](super::select).
 
 use std::alloc::Layout;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -36,6 +38,10 @@ pub struct Cluster {
     removed_at: AtomicU64,
     /// What is kept in use although it fails its checks, by [`Kept::id`].
     kept: AtomicU64,
+    /// A sum of what the checks leave in use, over the servers and their versions.
+    in_use: AtomicU64,
+    /// See [`Cluster::changes`].
+    changes: AtomicU64,
     /// What the log said last of what is kept: see [`Kept::id`].
     announced: AtomicU64,
     name_length: u32,
@@ -69,6 +75,17 @@ pub struct Ejected {
     pub failures: u32,
     /// For how long, in milliseconds, which is also the time within which they failed.
     pub milliseconds: u64,
+}
+
+/// Whether the checks leave an address in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// They do.
+    Used,
+    /// They do not, as it fails them.
+    Failed,
+    /// They do not, as it has to pass them first.
+    Awaited,
 }
 
 /// What the result of a check changed.
@@ -109,6 +126,8 @@ impl Cluster {
                 replaced: AtomicPtr::new(ptr::null_mut()),
                 removed_at: AtomicU64::new(0),
                 kept: AtomicU64::new(Kept::NotNeeded.id()),
+                in_use: AtomicU64::new(0),
+                changes: AtomicU64::new(0),
                 announced: AtomicU64::new(Kept::NotNeeded.id()),
                 name_length: name.len() as u32,
             });
@@ -143,6 +162,35 @@ impl Cluster {
     /// Whether every server in use has failed its checks.
     pub fn all_failed(&self) -> bool {
         self.kept.load(Ordering::Relaxed) != Kept::NotNeeded.id()
+    }
+
+    /// A number that grows whenever the checks leave other servers in use than before, or the servers
+    /// are others.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Tells `body` how the addresses of its servers stand. Nothing of that changes meanwhile, and
+    /// nobody else is told: the lock is held.
+    pub fn consult<T>(&self, body: impl FnOnce(&HashMap<&[u8], Standing>) -> T) -> T {
+        let guard = self.lock();
+        let peers = guard.generation().map_or(&[][..], Generation::peers);
+        let mut standings = HashMap::with_capacity(peers.len());
+        // Lines of equal address share the verdict. One that the operator took out of use cannot be
+        // kept: it has a say only where there is no other.
+        let by_use = |in_use| peers.iter().filter(move |peer| peer.is_in_use() == in_use);
+        for peer in by_use(true).chain(by_use(false)) {
+            let standing = if !peer.is_out() || peer.server.is_kept() {
+                Standing::Used
+            } else if peer.server.may_be_kept() {
+                Standing::Failed
+            } else {
+                Standing::Awaited
+            };
+            standings.entry(peer.server.address()).or_insert(standing);
+        }
+        body(&standings)
     }
 
     /// Takes in how the try on a selected server ended, at `now` in monotonic milliseconds.
@@ -561,6 +609,12 @@ impl Guard<'_> {
             server.set_kept(kept.keeps(server));
         }
         self.cluster.kept.store(kept.id(), Ordering::Relaxed);
+        let in_use = sum_of_use(generation);
+        if self.cluster.in_use.load(Ordering::Relaxed) != in_use {
+            // In this order: where a process dies in between, the number grows once more.
+            self.cluster.changes.fetch_add(1, Ordering::Release);
+            self.cluster.in_use.store(in_use, Ordering::Relaxed);
+        }
         kept
     }
 
@@ -585,4 +639,14 @@ impl Guard<'_> {
             generation.servers_in_use().any(|server| server.is_usable(now))
         })
     }
+}
+
+/// A sum of what the checks leave in use of a generation.
+fn sum_of_use(generation: &Generation) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u64(generation.version());
+    for peer in generation.peers() {
+        hasher.write_u8(u8::from(peer.is_out() && !peer.server.is_kept()));
+    }
+    hasher.finish()
 }

@@ -16,6 +16,7 @@ use crate::logic::health::Finding;
 use crate::logic::probe::redis::RedisDetails;
 use crate::logic::probe::Verdict;
 use crate::logic::schedule::Schedule;
+use crate::logic::settings;
 use crate::logic::status::State;
 use crate::nginx::connection::ConnectionError;
 use crate::nginx::task::{sleep, spawn, timeout, Task};
@@ -170,10 +171,12 @@ impl Loop {
         if *self.versions.borrow() == versions {
             return;
         }
+        let settings: Vec<_> = clusters.iter().map(Entry::current_settings).collect();
         // While the slab is held no record is freed, and those that are found here are pinned.
         let wanted = self.configuration.with_slab(|_| {
             let mut kinds = self.kinds.borrow_mut();
-            clusters.iter().flat_map(|entry| wanted(entry, self.slot, &mut kinds)).collect()
+            let entries = clusters.iter().zip(&settings);
+            entries.flat_map(|(entry, its)| wanted(entry, its, self.slot, &mut kinds)).collect()
         });
         let Some(wanted) = wanted else { return };
         *self.versions.borrow_mut() = versions;
@@ -233,8 +236,15 @@ impl Loop {
         }
     }
 
-    /// Has the rotation of a cluster follow the verdicts.
+    /// Has the rotation of a cluster follow the verdicts, or else the servers that nginx has.
     fn refresh(&self, cluster: &Cluster) {
+        let is_of = |entry: &&Entry| {
+            entry.records.get().is_some_and(|records| std::ptr::eq(records, cluster))
+        };
+        let entry = self.configuration.clusters().iter().find(is_of);
+        if let Some(entry) = entry.filter(|entry| entry.watch.is_some()) {
+            return entry.follow_verdicts();
+        }
         let refreshed = self.configuration.with_slab(|slab| self.root.refresh(slab, cluster));
         if let Some(Err(full)) = refreshed {
             log::write(
@@ -405,11 +415,15 @@ impl Loop {
 
 /// What is to be asked of the servers of a cluster, one for each address and check. The records are
 /// pinned; the caller holds the slab.
-fn wanted(entry: &'static Entry, slot: &'static Slot, kinds: &mut Kinds) -> Vec<Wanted> {
+fn wanted(
+    entry: &'static Entry,
+    settings: &settings::Cluster,
+    slot: &'static Slot,
+    kinds: &mut Kinds,
+) -> Vec<Wanted> {
     let Some(cluster) = entry.records.get() else { return Vec::new() };
     let checks = &entry.settings.checks;
-    let different: HashMap<_, _> = entry
-        .settings
+    let different: HashMap<_, _> = settings
         .levels
         .iter()
         .flat_map(|level| &level.servers)

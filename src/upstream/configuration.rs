@@ -1,5 +1,6 @@
 //! The clusters of a configuration, and how they get into the zone.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -8,6 +9,7 @@ use ngx::ffi::{ngx_cycle_t, ngx_module_t, ngx_shm_zone_t, NGX_LOG_EMERG};
 use thiserror::Error;
 
 use super::rings::Rings;
+use super::watched::{Peers, Watch};
 use crate::logic::balance::ring;
 use crate::logic::settings::{self, Check, Level};
 use crate::logic::status::Usage;
@@ -59,6 +61,8 @@ pub struct Entry {
     pub records: Cell<Option<&'static Cluster>>,
     /// The rings of this worker.
     pub rings: RefCell<Rings>,
+    /// The servers that nginx has, where nginx balances.
+    pub watch: Option<Watch>,
 }
 
 /// Why the clusters do not get into the zone.
@@ -255,7 +259,20 @@ impl Entry {
         position: Position,
     ) -> Self {
         let (records, rings) = (Cell::default(), RefCell::default());
-        Self { settings, addresses, tls, position, records, rings }
+        Self { settings, addresses, tls, position, records, rings, watch: None }
+    }
+
+    /// The same, where nginx balances, with these servers.
+    pub fn watched(self, peers: Box<dyn Peers>) -> Self {
+        Self { watch: Some(Watch::new(peers)), ..self }
+    }
+
+    /// What holds now: servers that nginx finds and loses are not in the settings.
+    pub fn current_settings(&self) -> Cow<'_, settings::Cluster> {
+        match self.watch.as_ref().and_then(Watch::levels) {
+            Some((levels, _)) => Cow::Owned(settings::Cluster { levels, ..self.settings.clone() }),
+            None => Cow::Borrowed(&self.settings),
+        }
     }
 
     /// The name of the cluster.
@@ -276,7 +293,13 @@ impl Entry {
     }
 
     fn prepare(&self, root: &Root, slab: &impl Slab, old: Option<&Root>) -> Result<(), Full> {
-        let plan = self.plan(&self.settings.levels, &self.addresses);
+        // nginx initialises its zones before this one, which is declared last: where servers come and
+        // go, those are there that it had before a reload.
+        let current = self.watch.as_ref().and_then(Watch::levels);
+        let plan = match &current {
+            Some((levels, addresses)) => self.plan(levels, addresses),
+            None => self.plan(&self.settings.levels, &self.addresses),
+        };
         root.prepare(slab, &self.settings.name, &plan, old)
     }
 

@@ -13,4 +13,5 @@ pub mod session;
 pub mod status;
 pub mod subsystem;
 mod target;
+pub mod watched;
 pub mod worker;

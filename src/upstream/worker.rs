@@ -86,6 +86,7 @@ async fn beat(
                 root.reap();
                 root.sweep(slab);
             });
+            configuration.clusters().iter().for_each(|entry| entry.follow_servers(configuration));
             checker.follow();
             room.look(configuration);
         }

@@ -1,0 +1,164 @@
+//! Clusters that nginx balances. checkups checks their servers, and takes those out of use that fail.
+
+use std::cell::Cell;
+
+use ngx::ffi::NGX_LOG_WARN;
+use thiserror::Error;
+
+use super::configuration::{Configuration, Entry};
+use super::worker::place;
+use crate::logic::settings::{Level, Protected};
+use crate::nginx::log;
+use crate::shm::cluster::{Cluster, Standing};
+use crate::shm::zone::Root;
+
+/// The servers of an upstream, as nginx has them.
+///
+/// Where servers come and go nginx has a lock over them, which a worker that was killed may hold for
+/// ever. What needs it gives up after a moment.
+pub trait Peers {
+    /// A number that changes with every server that comes or goes. `None`: none ever does.
+    fn version(&self) -> Option<usize>;
+
+    /// The servers that there are, level by level.
+    ///
+    /// # Errors
+    /// Where the lock cannot be had.
+    fn levels(&self) -> Result<Listed, Busy>;
+
+    /// Whether a server that the operator has in use would be left in use: one for whose address the
+    /// rule says that it is not to be out, or says nothing while it is not.
+    ///
+    /// # Errors
+    /// Where the lock cannot be had.
+    fn is_any_left(&self, is_out: Rule<'_>) -> Result<bool, Busy>;
+
+    /// Takes the servers out of use for whose address the rule says so, and back into use where it says
+    /// no. Where it says nothing, they stay as they are.
+    ///
+    /// Of all processes that nginx shares the servers with, one at a time is here.
+    ///
+    /// # Errors
+    /// Where the lock cannot be had; some servers may follow the rule then, and others not.
+    fn put(&self, is_out: Rule<'_>) -> Result<(), Busy>;
+}
+
+/// Levels, and the socket addresses of their servers.
+pub type Listed = (Vec<Level>, Vec<Vec<Vec<u8>>>);
+
+/// Whether the server of a socket address is to be out of use.
+pub type Rule<'a> = &'a dyn Fn(&[u8]) -> Option<bool>;
+
+/// Somebody else has nginx's lock.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("nginx's lock is taken")]
+pub struct Busy;
+
+/// What is known of the servers that nginx has.
+pub struct Watch {
+    peers: Box<dyn Peers>,
+    /// What was last put into effect by this worker: see [`Cluster::changes`] and [`Peers::version`].
+    applied: Cell<Option<(u64, Option<usize>)>>,
+    /// The version of the servers that the records are of.
+    listed: Cell<Option<usize>>,
+    /// Whether it was reported that the records do not follow.
+    reported: Cell<bool>,
+}
+
+impl Watch {
+    /// Of these servers nothing is known yet.
+    pub fn new(peers: Box<dyn Peers>) -> Self {
+        let (applied, listed, reported) = (Cell::default(), Cell::default(), Cell::default());
+        Self { peers, applied, listed, reported }
+    }
+
+    /// The servers that there are. `None`: those of the settings, as none ever comes or goes, or as
+    /// they cannot be had at the moment.
+    pub fn levels(&self) -> Option<Listed> {
+        self.is_changing().then(|| self.peers.levels().ok()).flatten()
+    }
+
+    /// Whether servers come and go.
+    pub fn is_changing(&self) -> bool {
+        self.peers.version().is_some()
+    }
+}
+
+impl Entry {
+    /// Has nginx's servers be in use as the checks say. To be called before nginx selects one.
+    ///
+    /// No timer is in the way: a verdict is in effect with the next request of each worker. While
+    /// nothing changes that costs a look at one number.
+    #[inline]
+    pub fn follow_verdicts(&self) {
+        let (Some(watch), Some(cluster)) = (&self.watch, self.records.get()) else { return };
+        if watch.applied.get() != Some((cluster.changes(), watch.peers.version())) {
+            // Where it fails, it is done before the next request.
+            let _ = self.apply_verdicts(watch, cluster);
+        }
+    }
+
+    #[cold]
+    fn apply_verdicts(&self, watch: &Watch, cluster: &Cluster) -> Result<(), Busy> {
+        let awaits_pass = self.settings.checks.iter().any(|check| !check.mandatory.is_off());
+        // A server that the records do not have is one that nginx has just found, or, where this worker
+        // is being replaced, one that the new configuration does not have.
+        let unknown = (awaits_pass && current_root().is_some()).then_some(true);
+        cluster.consult(|standings| {
+            let now = (cluster.changes(), watch.peers.version());
+            let strict = |address: &[u8]| match standings.get(address) {
+                Some(standing) => Some(*standing != Standing::Used),
+                None => unknown,
+            };
+            // The records are judged by the servers that they are of. Where nginx has others by now,
+            // those that fail may be all that is left.
+            let lenient = |address: &[u8]| match standings.get(address) {
+                Some(standing) => Some(*standing == Standing::Awaited),
+                None => unknown,
+            };
+            let is_off = self.settings.protected == Protected::Off;
+            if is_off || watch.peers.is_any_left(&strict)? {
+                watch.peers.put(&strict)?;
+            } else {
+                watch.peers.put(&lenient)?;
+            }
+            watch.applied.set(Some(now));
+            Ok(())
+        })
+    }
+
+    /// Has the records be of the servers that nginx has. To be called in worker 0, again and again.
+    pub fn follow_servers(&self, configuration: &Configuration) {
+        let (Some(watch), Some(cluster)) = (&self.watch, self.records.get()) else { return };
+        let version = watch.peers.version();
+        if version == watch.listed.get() {
+            return;
+        }
+        let (Some(root), Ok((levels, addresses))) = (current_root(), watch.peers.levels()) else {
+            return;
+        };
+        let plan = self.plan(&levels, &addresses);
+        match configuration.with_slab(|slab| root.update(slab, cluster, &plan)) {
+            Some(Ok(())) => {
+                watch.listed.set(version);
+                watch.reported.set(false);
+                self.follow_verdicts();
+            }
+            Some(Err(full)) if !watch.reported.replace(true) => log::write(
+                NGX_LOG_WARN,
+                format_args!(
+                    "cluster \"{}\": {full}, servers that nginx has found are not checked, a larger \
+                     size is wanted in checkups_zone",
+                    self.name()
+                ),
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// The root of the zone, unless a newer configuration was taken into use than that of this worker.
+fn current_root() -> Option<&'static Root> {
+    let (root, slot) = place()?;
+    (root.configuration() == slot.configuration()).then_some(root)
+}
