@@ -33,10 +33,6 @@ use crate::upstream::watched::{Busy, Listed, Peers, Rule};
 /// nginx's own are the lowest ones: 1 is the operator's `down`, 8 is `drain`.
 const OUT: usize = 1 << 30;
 
-/// The bit of `drain`, which nginx has together with `sticky`.
-#[cfg(ngx_upstream_sid)]
-const DRAIN: usize = 8;
-
 /// Has an upstream watched, if nginx balances it and it is to be checked.
 ///
 /// # Errors
@@ -55,7 +51,7 @@ pub(super) fn watch(
     let (host, position) = unsafe {
         (
             String::from_utf8_lossy(conf::bytes(block.host)),
-            Position::of_block(block.file_name, block.line as usize),
+            Position::of_block(block.file_name, block.line),
         )
     };
     let checks = checks::of_upstream(cf, own, &host)
