@@ -298,6 +298,41 @@ both 'deaths of workers' => sub {
     ends_well($nginx, qr/exited on signal 9$/);
 };
 
+# A client with the cookie of a server.
+both 'sticky' => sub {
+    my $zone = shift;
+    plan skip_all => 'sticky came with nginx 1.29.6' if version_of() < 1_029_006;
+    for my $line ('server @a', 'server @a drain') {
+        servers(map { $_ => '200' } 'a', 'b', 'c');
+        my $text = "$zone sticky cookie srv; server \@b; server \@c; $check";
+        my $nginx = stock(http => block(up => "server \@a; $text"));
+        my @workers = workers_of($nginx);
+        settled($nginx, map { $_ => 'ok' } 'a', 'b', 'c');
+        my $cookie;
+        for my $number (1 .. 20) {
+            my (undef, $body, $head) = ask($workers[0], '/get');
+            ($cookie) = $head =~ /^Set-Cookie: (srv=\w+)/m if $body eq 'a';
+        }
+        ok($cookie, 'there is a cookie of a');
+        my $stuck = sub { return join ' ', map { (ask($_, '/get', "Cookie: $cookie"))[1] } @workers, @workers };
+        is($stuck->(), 'a a a a a a a a', 'with it the requests go to a');
+        if ($line =~ /drain/) {
+            $nginx->reload(http => block(up => "$line; $text"));
+            @workers = workers_of($nginx);
+            is(which(asked(\@workers, 6)), 'b c', 'without it they do not, while it is drained');
+            is($stuck->(), 'a a a a a a a a', 'with it they do');
+        }
+        backend->checks(a => '503');
+        settled($nginx, a => 'err', b => 'ok', c => 'ok');
+        unlike($stuck->(), qr/a|\s\s/, 'one that fails is left all the same');
+        backend->checks(a => '200');
+        settled($nginx, map { $_ => 'ok' } 'a', 'b', 'c');
+        is($stuck->(), 'a a a a a a a a', 'and they go back');
+        is(which(asked(\@workers, 6)), 'b c', 'drained as before') if $line =~ /drain/;
+        ends_well($nginx);
+    }
+};
+
 subtest 'the default of the http block' => sub {
     servers(map { $_ => '200' } 'a', 'b', 'c', 'd');
     my $nginx = stock(

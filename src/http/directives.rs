@@ -18,7 +18,7 @@ use super::blocks::upstream;
 use super::expression::Expression;
 use super::module::{LevelConf, LevelServers, LocationConf, MainConf, ServerConf, UpstreamConf};
 use super::wrong::Wrong;
-use super::{api, balancer, blocks, matches};
+use super::{api, balancer, blocks, matches, stock};
 use crate::logic::directive::{self, DirectiveError};
 use crate::nginx::conf::{self, Conf};
 use crate::nginx::guard::guard;
@@ -303,7 +303,12 @@ unsafe extern "C" fn cmd_set_server(
 ) -> *mut c_char {
     let body = |cf: &mut Conf, own: &mut UpstreamConf| {
         let server = directive::server(&cf.words()[1..])?;
-        let addresses = blocks::resolve(cf, &server.address)?;
+        // A name whose addresses nginx finds while it runs may have none yet.
+        let addresses = if stock::finds(upstream(cf)?, &server.address) {
+            Vec::new()
+        } else {
+            blocks::resolve(cf, &server.address)?
+        };
         let is_known = |address| own.servers.iter().any(|other| other.addresses.contains(address));
         if addresses.iter().any(is_known) {
             return Err(format!("it is duplicate for server \"{}\"", server.address).into());

@@ -380,6 +380,16 @@ fn add_level((levels, addresses): &mut Listed, level: Level, its: Vec<Vec<u8>>) 
     }
 }
 
+/// Whether a line of the block has a server of this name whose addresses are found while nginx runs.
+pub(super) fn finds(upstream: &ngx_http_upstream_srv_conf_t, name: &str) -> bool {
+    // SAFETY: nginx reads the block, and its strings live as long as the cycle.
+    let lines: &[ngx_http_upstream_server_t] = unsafe { (*upstream.servers).as_slice() };
+    // SAFETY: likewise.
+    lines
+        .iter()
+        .any(|line| is_resolved(line) && unsafe { conf::bytes(line.name) } == name.as_bytes())
+}
+
 /// Whether the addresses of a server are found while nginx runs.
 fn is_resolved(_line: &ngx_http_upstream_server_t) -> bool {
     #[cfg(ngx_upstream_resolve)]
