@@ -137,7 +137,7 @@ subtest 'no descriptors' => sub {
     ok(wait_until(10, sub { $checks->() >= $before + 20 }), 'checks go on when there are some again');
     is($nginx->states('up'), join(' ', ('ok') x 8), 'nothing was held against the servers');
     my @lines = grep { !/held up/ } logged($nginx);
-    my $trouble = '[warn] no connection to spare in this worker: checks cannot be made and give no verdict';
+    my $trouble = '[warn] no descriptor to spare in this worker: checks cannot be made and give no verdict';
     is_deeply(\@lines, [$trouble], 'that is all that is logged, and once');
     ends_well($nginx, qr/accept4\(\) failed \(24: /);
 };
