@@ -131,7 +131,6 @@ main::status_is('ok 0');
 GET /api/clusters/up
 --- response_body_unlike: dTpw
 --- no_error_log
-dTpw
 [error]
 
 

@@ -38,7 +38,8 @@ package NginxBackend;
 # that is full ("full"), so that connects hang.
 #
 # A server that "talks" does not wait for HTTP: a connection is a check, and gets its
-# answer when the first bytes have come. There "greet:x" says x before that.
+# answer when the first bytes have come. There "greet:x" says x before that, and
+# "close" closes at once.
 #
 # Any server tells what its checks were: GET /_last is the last one's text, and
 # GET /_count how many there were.
@@ -105,8 +106,8 @@ sub forget    { my $self = shift; return $self->call('forget') }
 sub seen { my ($self, $name) = @_; return $self->call(seen => $name) }
 
 # The connections with checks to a server, in the order in which they came: how many checks there
-# were on it, when it came (opened), the address it came from, what was sent over it (the first
-# 64 kB), and how it ended: closed, reset, by us, or not at all.
+# were on it, when it came (opened), the address (from) and the port of its other end, what was sent
+# over it (the first 64 kB), and how it ended: closed, reset, by us, or not at all.
 sub connections { my ($self, $name) = @_; return @{ $self->call(connections => $name) } }
 
 # How many connections with a check there are, to all servers.
@@ -389,7 +390,7 @@ sub do_answers {
 
 sub do_connections {
     my ($self, $name) = @_;
-    my @told = qw(checks opened from sent end);
+    my @told = qw(checks opened from port sent end);
     return [map { my $connection = $_; +{ map { $_ => $connection->{$_} } @told } } @{ $self->server($name)->{history} }];
 }
 
@@ -428,26 +429,25 @@ sub do_forget {
 
 sub accept {
     my ($self, $server) = @_;
-    while (CORE::accept my $socket, $server->{socket}) {
+    while (my $address = CORE::accept my $socket, $server->{socket}) {
         $socket->blocking(0);
         $server->{accepted}++;
         my $connection = {
-            socket => $socket, server => $server, text => '', checks => 0, sent => '',
-            opened => NginxBackend::now(), from => scalar address_of(getpeername $socket),
+            socket => $socket, server => $server, text => '', checks => 0, sent => '', opened => NginxBackend::now(),
         };
+        @$connection{qw(from port)} = end_of($address);
         $self->{connections}{ fileno $socket } = $connection;
         $self->greet($connection) if $server->{talks};
     }
     return;
 }
 
-# The text of an internet address.
-sub address_of {
+# The text and the port of an internet address.
+sub end_of {
     my $address = shift;
-    return if !defined $address;
     my $family = sockaddr_family($address);
-    return $family == AF_INET ? inet_ntoa((unpack_sockaddr_in($address))[1])
-        : $family == AF_INET6 ? Socket::inet_ntop(AF_INET6, (unpack_sockaddr_in6($address))[1]) : undef;
+    my ($port, $ip) = $family == AF_INET ? unpack_sockaddr_in($address) : $family == AF_INET6 ? unpack_sockaddr_in6($address) : return;
+    return (Socket::inet_ntop($family, $ip), $port);
 }
 
 sub close_connection {
@@ -514,6 +514,7 @@ sub greet {
     my $server = $connection->{server};
     push @{ $server->{history} }, $connection;
     @$connection{qw(check checks word)} = (1, 1, next_word($server->{checks}));
+    return $self->close_connection($connection) if $connection->{word} eq 'close';
     my ($name) = $connection->{word} =~ /^greet:(.*)/ or return;
     $connection->{word} = 'hang';
     return $self->say($connection, @{ $self->{answers}{$name} // die "no answer '$name'" });
