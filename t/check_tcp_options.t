@@ -7,10 +7,12 @@
 use strict;
 use warnings;
 
+use Errno ();
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use NginxChecks;
 use NginxRunner ();
+use Socket ();
 use Verdicts;
 use Test::Nginx::Socket;
 
@@ -28,9 +30,18 @@ sub waiting {
     return @found;
 }
 
+# Whether the system refuses by itself to connect from one address to another.
+sub has_no_way {
+    my ($from, $to) = map { Socket::inet_aton($_) } @_;
+    socket my $socket, Socket::AF_INET, Socket::SOCK_STREAM, 0 or die "socket: $!";
+    $socket->blocking(0);
+    bind $socket, Socket::pack_sockaddr_in(0, $from) or return 0;
+    return !connect($socket, Socket::pack_sockaddr_in(1, $to)) && $!{EINVAL};
+}
+
 # The first connection to a server that has ended.
 sub ended {
-    my ($name, $sent) = @_;
+    my $name = shift;
     my $connection;
     backend->wait_until(10, sub { ($connection) = grep { defined $_->{end} } backend->connections($name); defined $connection });
     return $connection;
@@ -376,3 +387,32 @@ for my $name ('a', 'b') {
 GET /api/status
 --- response_body_like eval
 qr/"up:[^"]+","status":"ok"/
+
+
+
+=== TEST 9: an address from which there is no way to the server is no failure of it
+--- skip_eval: 3: !main::has_no_way('127.0.0.2', '198.51.100.1')
+--- backend
+a: 200
+--- http_config
+    upstream up {
+        checkups_cluster;
+        server 198.51.100.1:1;
+        checkups_check tcp interval=10ms bind=127.0.0.2;
+    }
+    upstream up_other {
+        checkups_cluster;
+        server $TEST_NGINX_BACKEND_A;
+        checkups_check http interval=10ms bind=127.0.0.2;
+    }
+--- config
+    location /api/ { checkups_api; }
+--- init
+if (main::has_no_way('127.0.0.2', '198.51.100.1')) {
+    main::checked(a => 20);
+    main::log_is('[warn] there is no way from the address of bind= in this worker: checks cannot be made and give no verdict');
+}
+--- request
+GET /api/status
+--- response_body_like eval
+qr/(?=.*"up:[^}]*"status":"unchecked","weight")(?=.*"up_other:[^}]*"status":"ok")/

@@ -219,6 +219,10 @@ impl Connection {
                 Ok(this)
             }
             -1 if is_local(&error) => Err(ConnectionError::Local("no port to spare")),
+            // From an address of the loopback there is no way to another host.
+            -1 if bind.is_some() && error.raw_os_error() == Some(libc::EINVAL) => {
+                Err(ConnectionError::Local("there is no way from the address of bind="))
+            }
             -1 => Err(ConnectionError::Peer(error)),
             _ => {
                 // SAFETY: the connection is open.
