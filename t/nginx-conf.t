@@ -107,6 +107,10 @@ my %files = (
         ready    => '(?=.*"cls:app":\[\[[^]]*"unstable"[^]]*"err"[^]]*"err")(?=.*"cls:shop":\[\[[^]]*"err"[^]]*"err")',
         requests => [('/' => "server 1\n") x 3, '/shop/' => qr{\AHTTP/1.1 503 }],
     },
+    'stock.conf' => {
+        ready    => '"cls:app":\[\[[^]]*"ok"[^]]*"err"[^]]*\],\[[^]]*"ok"',
+        requests => [('/' => "server 1\n") x 3, '/other/' => "server 2\n"],
+    },
     'slow-start-and-drain.conf' => {
         ready    => '"ok".*"ok".*"ok"',
         requests => ['/' => "server 1\n", '/' => "server 2\n", '/' => "server 1\n", '/' => "server 2\n"],

@@ -102,14 +102,22 @@ subtest 'requests go on whatever comes and goes' => sub {
         ok(wait_until(10, sub { known_now($nginx) =~ ($round % 2 ? qr/^2 err, 3 err, 4 ok$/ : qr/^3 err, 4 ok, 5 err$/) }), "change $round")
             or diag(known_now($nginx));
     }
+    # The last one that works goes: what fails is used, before that is known to worker 0.
+    fails($nginx, 2 => 0, 3 => 1, 4 => 0, 5 => 0);
+    for my $round (1 .. 2) {
+        $names->set('up.test', map { "127.0.0.$_" } 3, 4);
+        becomes($nginx, '3 err, 4 ok');
+        $names->set('up.test', '127.0.0.3');
+        becomes($nginx, '3 unstable');
+    }
     my ($made, @failed) = (0);
     for my $client ($enough->()) {
         $made += $client->[0];
         push @failed, @{ $client->[1] };
     }
     cmp_ok($made, '>', 100, "$made requests were made");
-    # A request that begins while nginx changes the list has its 502: that is so without us.
-    cmp_ok(scalar @failed, '<', 10, 'and answered') or diag("@failed[0 .. 9]");
+    # A request that has begun while nginx changes its list has a 502 of nginx, also without checks.
+    cmp_ok(scalar @failed, '<', 5, 'and answered') or diag("@failed[0 .. 4]");
     ends_well($nginx);
 };
 

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::future::{poll_fn, Future};
 use std::pin::pin;
+use std::ptr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -54,6 +55,8 @@ struct Loop {
     root: &'static Root,
     slot: &'static Slot,
     configuration: &'static Configuration,
+    /// The clusters that nginx balances, by their records.
+    watched: HashMap<*const Cluster, &'static Entry>,
     /// What is checked, by numbers that are not used again.
     targets: RefCell<HashMap<u64, Rc<Target>>>,
     /// The different checks that there are.
@@ -115,10 +118,12 @@ impl Checker {
         slot: &'static Slot,
         configuration: &'static Configuration,
     ) -> Self {
+        let watched = configuration.clusters().iter().filter(|entry| entry.watch.is_some());
         let state = Rc::new(Loop {
             root,
             slot,
             configuration,
+            watched: watched.filter_map(|entry| Some((entry.records.get()? as _, entry))).collect(),
             targets: RefCell::default(),
             kinds: RefCell::default(),
             next_number: Cell::new(0),
@@ -238,11 +243,7 @@ impl Loop {
 
     /// Has the rotation of a cluster follow the verdicts, or else the servers that nginx has.
     fn refresh(&self, cluster: &Cluster) {
-        let is_of = |entry: &&Entry| {
-            entry.records.get().is_some_and(|records| std::ptr::eq(records, cluster))
-        };
-        let entry = self.configuration.clusters().iter().find(is_of);
-        if let Some(entry) = entry.filter(|entry| entry.watch.is_some()) {
+        if let Some(entry) = self.watched.get(&ptr::from_ref(cluster)) {
             return entry.follow_verdicts();
         }
         let refreshed = self.configuration.with_slab(|slab| self.root.refresh(slab, cluster));

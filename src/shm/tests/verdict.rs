@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::logic::settings::Protected;
-use crate::shm::cluster::Feedback;
+use crate::shm::cluster::{Feedback, Standing};
 
 fn protected<'a>(protected: Protected, levels: &[Vec<PeerPlan<'a>>]) -> Plan<'a> {
     Plan { protected, ..plan(levels) }
@@ -261,4 +261,58 @@ fn details_are_kept_and_freed() {
     assert!(cluster.set_details(&zone.heap, server(0), &"x".repeat(2000)).is_err());
     assert_eq!(server(0).details(&mut cluster.lock()), "short");
     zone.heap.left.set(None);
+}
+
+#[test]
+fn standings_follow_the_checks_and_changes_are_counted() {
+    let drained = PeerPlan { drain: true, ..peer("C", 1) };
+    let levels = [vec![peer("A", 1), peer("B", 1)], vec![drained, peer("A", 1)]];
+    let (zone, cluster) = Zone::of(&plan(&levels));
+    let standing = |name: &str| cluster.consult(|known| known.get(name.as_bytes()).copied());
+    let all = || ["A", "B", "C"].map(|name| standing(name).unwrap());
+    let first = cluster.changes();
+    assert_eq!((all(), standing("D")), ([Standing::Used; 3], None));
+    for name in ["A", "B", "C"] {
+        zone.check(&cluster, name, None);
+    }
+    assert_eq!(cluster.changes(), first, "the same are in use");
+
+    zone.check(&cluster, "A", Some("x"));
+    assert_eq!(all(), [Standing::Failed, Standing::Used, Standing::Used]);
+    let second = cluster.changes();
+    assert!(second > first);
+    zone.check(&cluster, "A", Some("y"));
+    assert_eq!(cluster.changes(), second);
+    // One that is drained is not kept: it is not in use.
+    zone.check(&cluster, "C", Some("x"));
+    zone.check(&cluster, "B", Some("x"));
+    assert_eq!(all(), [Standing::Used, Standing::Used, Standing::Failed]);
+    zone.check(&cluster, "B", None);
+    assert_eq!(all(), [Standing::Failed, Standing::Used, Standing::Failed]);
+
+    // What was, and is again, was something else in between.
+    let third = cluster.changes();
+    zone.check(&cluster, "A", None);
+    zone.check(&cluster, "A", Some("x"));
+    assert!(cluster.changes() > third);
+    let fourth = cluster.changes();
+    zone.configure_plans(&[("api", &plan(&levels))]);
+    assert!(cluster.changes() > fourth, "other servers");
+    assert_eq!(standing("A"), Some(Standing::Failed));
+}
+
+#[test]
+fn what_has_to_pass_first_stands_apart() {
+    let awaited = |name| PeerPlan { awaits_pass: true, ..peer(name, 1) };
+    let (zone, cluster) = Zone::of(&plan(&[vec![awaited("A"), awaited("B")]]));
+    let all = || {
+        cluster.consult(|known| ["A", "B"].map(|name| known.get(name.as_bytes()).copied().unwrap()))
+    };
+    assert_eq!(all(), [Standing::Awaited; 2]);
+    zone.check_at(&cluster, "A", None, 100);
+    assert_eq!(all(), [Standing::Used, Standing::Awaited]);
+    zone.check_at(&cluster, "A", Some("x"), 100);
+    assert_eq!(all(), [Standing::Used, Standing::Awaited], "it is kept");
+    zone.check_at(&cluster, "B", None, 100);
+    assert_eq!(all(), [Standing::Failed, Standing::Used]);
 }
