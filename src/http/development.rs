@@ -109,6 +109,7 @@ impl From<Level> for settings::Level {
             slow_start: Time::seconds(0),
             down: server.down,
             drain: false,
+            check: settings::ServerCheck::default(),
             written: server.server.clone(),
             sticky: String::new(),
             server: server.server,
