@@ -18,7 +18,7 @@ use Time::HiRes ();
 
 my $most_memory = 32 << 20;     # more than before, bytes
 my $longest_wait = 0.2;         # of a request to worker 0, seconds: this machine may have other work
-my $timeout = 0.5;              # of the checks, seconds
+my $timeout = 1;                # of the checks, seconds: a good server has to make it on a busy machine
 
 my $keys = keys_of_tests();
 my $redis = redis('REDIS');
@@ -98,7 +98,7 @@ END
             return !grep { ($_->[0]{msg} // '') ne 'connection refused' || $_->[1]{status} ne 'ok' } values %states;
         });
         ok($refused, 'at first they refuse connections') or diag(explain(\%states));
-        my $descriptors = fewest_descriptors($worker, 100);
+        my $descriptors = fewest_descriptors($worker, 40);
         my $memory = memory($worker);
 
         $hostile->ask('listen');
@@ -114,6 +114,8 @@ END
             my $took = NginxRunner::now() - $sent;
             $longest = $took if $took > $longest;
             is($answer->{code}, 200, 'a request') if $answer->{code} != 200;
+            # Without a pause this and nginx would take the processors from the good servers.
+            Time::HiRes::sleep(0.002);
             next if ++$requests % 20;
             my $now = memory($worker);
             $most = $now if $now > $most;
