@@ -430,7 +430,7 @@ LATE: tcp match=needle => err answer does not match
 a: 200
 b: 503
 --- http
-checkups_check http match=default interval=50ms;
+checkups_check http match=default host=all interval=50ms;
 upstream one { checkups_cluster protected=off; server $TEST_NGINX_BACKEND_A; }
 upstream two { checkups_cluster protected=off; server $TEST_NGINX_BACKEND_A; }
 upstream three { server $TEST_NGINX_BACKEND_B; checkups_cluster protected=off; checkups_check http match=other interval=50ms; }

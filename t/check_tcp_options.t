@@ -16,15 +16,18 @@ use Socket ();
 use Verdicts;
 use Test::Nginx::Socket;
 
-# The sockets that have this port on either side, as "local" or "remote", and are
-# in TIME_WAIT.
+# Of the sockets of the connections to a server, on both sides, those in TIME_WAIT: "server" or
+# "checker", whose it is.
 sub waiting {
-    my $port = sprintf '%04X', shift;
+    my $name = shift;
+    my $port = $ENV{"TEST_NGINX_PORT_\U$name"};
+    my %of_check = map { $_->{port} => 1 } backend->connections($name);
     my @found;
     for my $table (map { NginxRunner::slurp("/proc/net/$_") } 'tcp', 'tcp6') {
-        for my $socket ($table =~ /^ *\d+: (\S+ \S+ 06) /mg) {
-            my ($local, $remote) = $socket =~ /:(\w+) \w+:(\w+)/;
-            push @found, $local eq $port ? 'local' : 'remote' if $local eq $port || $remote eq $port;
+        while ($table =~ /^ *\d+: \w+:(\w+) \w+:(\w+) 06 /mg) {
+            my ($local, $remote) = (hex $1, hex $2);
+            push @found, 'server'  if $local == $port && $of_check{$remote};
+            push @found, 'checker' if $remote == $port && $of_check{$local};
         }
     }
     return @found;
@@ -182,7 +185,7 @@ c: 200
 --- init
 my ($pid) = main::get('/api/status') =~ /"pid":(\d+)/;
 main::checked(c => 5);
-my $descriptors = sub { scalar grep { readlink =~ /socket/ } glob "/proc/$pid/fd/*" };
+my $descriptors = sub { scalar grep { (readlink // '') =~ /socket/ } glob "/proc/$pid/fd/*" };
 my $before = $descriptors->();
 main::checked(c => 50);
 Test::More::cmp_ok($descriptors->(), '<', $before + 5, 'no descriptor is lost');
@@ -343,7 +346,7 @@ h: garbage
 my @names = ('a' .. 'f', 'h', main::no_ipv6() ? () : 'g');
 main::connected(map { $_ => 50 } @names);
 for my $name (@names) {
-    Test::More::is("@{[main::waiting($ENV{qq(TEST_NGINX_PORT_\U$name)})]}", '', "$name: no TIME_WAIT on either side");
+    Test::More::is("@{[main::waiting($name)]}", '', "$name: no TIME_WAIT on either side");
 }
 for my $name (grep { /[abegh]/ } @names) {
     my %ends = map { $_->{end} => 1 } grep { defined $_->{end} } main::backend->connections($name);
@@ -379,9 +382,9 @@ main::connected(a => 20, b => 20);
 for my $name ('a', 'b') {
     my %ends = map { $_->{end} => 1 } grep { defined $_->{end} } main::backend->connections($name);
     Test::More::is("@{[sort keys %ends]}", 'closed', "the connections to $name are closed");
-    my @waiting = main::waiting($ENV{"TEST_NGINX_PORT_\U$name"});
+    my @waiting = main::waiting($name);
     Test::More::cmp_ok(scalar @waiting, '>', 10, 'each waits');
-    Test::More::is(scalar(grep { $_ eq 'local' } @waiting), 0, 'on our side, not on that of the server');
+    Test::More::is(scalar(grep { $_ eq 'server' } @waiting), 0, 'on our side, not on that of the server');
 }
 --- request
 GET /api/status
