@@ -50,6 +50,15 @@ sub ended {
     return $connection;
 }
 
+# How the connections to a server ended, of which some have.
+sub ends {
+    my $name = shift;
+    ended($name);
+    my %ends = map { $_->{end} => 1 } grep { defined $_->{end} } backend->connections($name);
+    my @ends = sort keys %ends;
+    return @ends;
+}
+
 master_on();
 no_root_location();
 plan 'no_plan';
@@ -349,8 +358,7 @@ for my $name (@names) {
     Test::More::is("@{[main::waiting($name)]}", '', "$name: no TIME_WAIT on either side");
 }
 for my $name (grep { /[abegh]/ } @names) {
-    my %ends = map { $_->{end} => 1 } grep { defined $_->{end} } main::backend->connections($name);
-    Test::More::is("@{[sort keys %ends]}", 'reset', "the connections to $name are reset");
+    Test::More::is("@{[main::ends($name)]}", 'reset', "the connections to $name are reset");
 }
 --- request
 GET /api/status
@@ -380,9 +388,9 @@ b talks: hang
 --- init
 main::connected(a => 20, b => 20);
 for my $name ('a', 'b') {
-    my %ends = map { $_->{end} => 1 } grep { defined $_->{end} } main::backend->connections($name);
-    Test::More::is("@{[sort keys %ends]}", 'closed', "the connections to $name are closed");
-    my @waiting = main::waiting($name);
+    Test::More::is("@{[main::ends($name)]}", 'closed', "the connections to $name are closed");
+    my @waiting;
+    main::backend->wait_until(10, sub { (@waiting = main::waiting($name)) > 10 });
     Test::More::cmp_ok(scalar @waiting, '>', 10, 'each waits');
     Test::More::is(scalar(grep { $_ eq 'server' } @waiting), 0, 'on our side, not on that of the server');
 }
