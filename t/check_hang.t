@@ -90,13 +90,14 @@ sub changes {
     };
 }
 
-# What is wrong with the one that has the server that hangs, next to the other.
+# What is wrong with the one that has the server that hangs, next to the other: what it
+# is about, and what it is.
 sub compare {
     my ($what, $with, $without) = @_;
     my @wrong;
     for my $part (500, 950, 990, 999) {
         my ($one, $other) = map { quantile($part, @$_) } $with, $without;
-        push @wrong, sprintf('%s: %.3f s and not %.3f s, %.1f %%', $what, $one, $other, $part / 10) if $one > $other + $tolerance;
+        push @wrong, ["$what, the first $part of 1000", sprintf '%.3f s and not %.3f s', $one, $other] if $one > $other + $tolerance;
     }
     note(sprintf '%s: %s with, %s without', $what, map { my $of = $_; join ' ', map { sprintf '%.3f', quantile($_, @$of) } 500, 950, 990, 999 } $with, $without);
     return @wrong;
@@ -113,7 +114,7 @@ sub measured {
         });
     };
     my @wrong;
-    $rounds->(3) or push @wrong, 'no three rounds of checks come';
+    $rounds->(3) or push @wrong, ['checks', 'no three rounds come'];
     my $times = arrivals();
     my %gaps = map {
         my $host = $_;
@@ -136,27 +137,29 @@ sub measured {
         if ($breaks) { open my $out, '>', $broken or die "broken: $!" }
         else { unlink $broken }
         my @times = $seen->();
-        push @wrong, map { @$_ == $servers ? () : "$what: only @{[scalar @$_]} lines" } @times;
+        push @wrong, map { @$_ == $servers ? () : [$what, "only @{[scalar @$_]} lines"] } @times;
         push @wrong, compare($what, @times);
     }
     my @hanging = $with->servers('up');
-    push @wrong, "the one that hangs: $hanging[0]{status}" if $hanging[0]{status} ne 'err';
+    push @wrong, ['the one that hangs', $hanging[0]{status}] if $hanging[0]{status} ne 'err';
     for my $nginx ($with, $without) {
         $nginx->stop;
-        push @wrong, $nginx->bad_lines;
+        is_deeply([$nginx->bad_lines], [], 'no crash and no alert');
     }
     open my $empty, '>', $played->root . '/logs/arrivals' or die "arrivals: $!";
     return @wrong;
 }
 
-# What the machine was busy with is not there again the next time.
-my @wrong;
-for (1 .. 3) {
-    my @found = measured();
-    push @wrong, [@found] if @found;
-    last if !@found;
+# What the machine was busy with comes sooner or later, and to either: what is wrong is
+# wrong each time.
+my (%wrong, @all);
+for my $round (1 .. 5) {
+    my %found = map { ($_->[0] => $_->[1]) } measured();
+    push @all, \%found;
+    %wrong = map { ($_ => 1) } grep { $round == 1 || $wrong{$_} } keys %found;
+    last if !%wrong;
 }
-ok(@wrong < 3, 'one that hangs makes nobody else late') or diag(explain(\@wrong));
+is_deeply([sort keys %wrong], [], 'one that hangs makes nobody else late') or diag(explain(\@all));
 $played->stop;
 is_deeply([$played->bad_lines], [], 'no crash and no alert');
 
