@@ -42,6 +42,9 @@ const IDLE: u64 = 60_000;
 /// checks found meanwhile is not known to be the servers' fault.
 const LATE: u64 = 100;
 
+/// For how long a check that timed out is still heard, in milliseconds: for a turn of nginx's loop.
+const TO_READ: u64 = 1;
+
 /// How often in a row the result of a check may be thrown away for that.
 const MOST_VOIDED: u32 = 2;
 
@@ -311,11 +314,20 @@ impl Loop {
         let UnderWay { state, target, .. } = &under_way;
         state.deadlines.borrow_mut().insert(under_way.deadline());
         let milliseconds = target.check.timeout.as_milliseconds();
-        match timeout(milliseconds, target.ask()).await {
-            Some(Ok((verdict, details))) => state.conclude(target, &verdict, details.as_ref()),
+        let mut asking = pin!(target.ask());
+        let mut answer = timeout(milliseconds, asking.as_mut()).await;
+        let late = state.lateness(process::now());
+        if answer.is_none() {
+            // Where this worker was stopped, its timers are due before it reads what has come in time.
+            answer = timeout(TO_READ, asking).await;
+        }
+        match answer {
+            Some(Ok((verdict, details))) => {
+                state.conclude(target, &verdict, details.as_ref(), late);
+            }
             None => {
                 let message = format!("timed out after {}", target.check.timeout);
-                state.conclude(target, &Verdict::Fail(message.into()), None);
+                state.conclude(target, &Verdict::Fail(message.into()), None, late);
             }
             Some(Err(ConnectionError::Exiting)) => {}
             Some(Err(error)) => state.report_trouble(format_args!(
@@ -324,12 +336,18 @@ impl Loop {
         }
     }
 
-    /// Takes in what a check found, unless it is not known to be the server's fault.
-    fn conclude(&self, target: &Target, verdict: &Verdict, details: Option<&RedisDetails>) {
+    /// Takes in what a check found, unless it is not known to be the server's fault: where a timer was
+    /// `late` by so many milliseconds when it ended.
+    fn conclude(
+        &self,
+        target: &Target,
+        verdict: &Verdict,
+        details: Option<&RedisDetails>,
+        late: u64,
+    ) {
         if !self.is_current() {
             return;
         }
-        let late = self.lateness(process::now());
         let voided = target.voided.get();
         if *verdict != Verdict::Pass && late > LATE && voided < MOST_VOIDED {
             target.voided.set(voided + 1);
