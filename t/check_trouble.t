@@ -81,6 +81,18 @@ measure('a worker that is held up has nobody fail for it', sub {
     return @wrong;
 });
 
+# The timer of the check is hardly late then, and no other one is.
+measure('an answer that came in time is read, although the timeout is over', sub {
+    servers(a => '200:200');
+    my $nginx = NginxRunner->new(http => upstream(up => 'server @a; checkups_check http interval=20ms timeout=1s;'))->start;
+    for my $check (2, 4, 6) {
+        backend->wait_for(a => $check) or return 'no check comes';
+        hold_up($nginx, 1.02);
+        backend->wait_for(a => $check + 1) or return 'no further check comes';
+    }
+    return (logged($nginx), quiet($nginx));
+});
+
 # Each check of the server times out at a moment at which the worker is held up.
 measure('but not more than two results in a row are thrown away', sub {
     servers(a => '200 200 hang', b => '200');
@@ -116,7 +128,7 @@ measure('what passes in between begins the count anew', sub {
 # Clients take one descriptor after the other, until none is left for checks.
 subtest 'no descriptors' => sub {
     my @names = map { "s$_" } 1 .. 8;
-    servers(map { $_ => '200:30' } @names);
+    servers(map { $_ => '200' } @names);
     my $nginx = NginxRunner->new(
         main => 'worker_rlimit_nofile 40;', worker_connections => 512, server => $get,
         http => upstream(up => join ' ', (map { "server \@$_;" } @names), 'checkups_check http interval=50ms;'),
@@ -124,7 +136,7 @@ subtest 'no descriptors' => sub {
     ok($nginx->wait_for_states(up => join ' ', ('ok') x 8), 'all servers are up');
     my $checks = sub { return sum(map { backend->count($_) } @names) };
     my @clients;
-    my $none_left = wait_until(20, sub {
+    my $none_left = wait_until(30, sub {
         push @clients, IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $nginx->port);
         syswrite $clients[-1], 'GET /get HT' if $clients[-1];
         my $before = $checks->();
@@ -151,7 +163,7 @@ subtest 'no connections, and a server that dies meanwhile' => sub {
     )->start;
     ok($nginx->wait_for_states(up => 'ok ok'), 'both are up');
     my @clients;
-    ok(wait_until(20, sub {
+    ok(wait_until(30, sub {
         push @clients, IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $nginx->port);
         syswrite $clients[-1], 'GET /get HT' if $clients[-1];
         my $before = backend->count('a');
