@@ -10,6 +10,7 @@ use warnings;
 use Exporter 'import';
 use IO::Socket::INET ();
 use NginxBackend;
+use Test::More ();
 use Test::Nginx::Socket;
 
 our @EXPORT = qw(backend no_ipv6 checked connected get status_is history_until went_through logged log_is
@@ -79,7 +80,7 @@ sub went_through {
     for my $state (@$history) {
         shift @left while @left && $left[0] ne $state;
     }
-    ok(@left == 1, "the status went through: @allowed") or diag(explain($history));
+    ok(@left == 1, "the status went through: @allowed") or diag(Test::More::explain($history));
     return;
 }
 
@@ -97,12 +98,12 @@ sub logged {
     return @lines;
 }
 
-sub log_is { return is_deeply([logged()], \@_, 'the log is as it should be') || diag(explain([logged()])) }
+sub log_is { return is_deeply([logged()], \@_, 'the log is as it should be') || diag(Test::More::explain([logged()])) }
 
 # For lines of servers that do not wait for each other.
 sub log_is_in_some_order {
     my @logged = sort { $a cmp $b } logged();
-    return is_deeply(\@logged, [sort { $a cmp $b } @_], 'the log is as it should be') || diag(explain(\@logged));
+    return is_deeply(\@logged, [sort { $a cmp $b } @_], 'the log is as it should be') || diag(Test::More::explain(\@logged));
 }
 
 # A pattern for the state of all servers of cluster "up", whose level is the
