@@ -17,8 +17,9 @@ and later the server returns. What is judged:
 
   GET   no more are lost than stock nginx loses in the same rounds.
   POST  likewise, but for chance: what is lost is what happens to be at the server when it dies, or comes
-        until it is out of use. If a proxy loses no more than stock nginx does, each lost request is as
-        likely its as the other's. It fails where so large a part of them has a chance below 1 in 10,000.
+        until it is out of use. Where two proxies lose alike, each request that is lost may have been that
+        of one or of the other. It fails where a part as large as that of the proxy with checks would
+        then come by chance less than once in 10,000 times.
   After the verdict is in the log, no request that begins comes to the server.
   The time from the death to the verdict in the log: interval + timeout + 100 ms at the most. Rounds in
         which this process itself was held up for longer than 50 ms until then are made again: the same
@@ -92,7 +93,7 @@ class Table:
     def row(self, claim, figure, limit, holds):
         word = {True: "PASS", False: "FAIL", None: "-"}[holds]
         self.failed += holds is False
-        print(f"  {claim:<46} {figure:>40}   {limit:<18} {word}", flush=True)
+        print(f"  {claim:<46} {figure:>40}   {limit:<22} {word}", flush=True)
 
     def note(self, text):
         print(f"    {text}", flush=True)
@@ -233,7 +234,7 @@ def judge(table, death, setting, rounds):
             elif method == "GET":
                 limit, holds = f"<= {stock}", len(lost) <= stock
             else:
-                limit, holds = f"<= {stock}, by chance", no_more(len(lost), stock)
+                limit, holds = f"{stock}, but for chance", no_more(len(lost), stock)
             table.row(f"{kind}: {method} requests lost", figure, limit, holds)
             if holds is False or (method == "GET" and lost):
                 for at, what in lost[:5]:
