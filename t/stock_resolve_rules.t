@@ -37,6 +37,25 @@ subtest 'beside servers of the configuration, and backups' => sub {
     ends_well($nginx);
 };
 
+# What has another priority than the best one is a backup server.
+subtest 'by SRV records' => sub {
+    $names->set("n$_.test", "127.0.0.$_") for 2 .. 4;
+    $names->set('_http._tcp.up.test', "SRV 1 5 $port n2.test", "SRV 1 1 $port n3.test", "SRV 2 1 $port n4.test");
+    my $nginx = resolving("zone up 64k; server up.test resolve service=http; $check");
+    becomes($nginx, '2 ok, 3 ok, 4 ok');
+    my @workers = workers_of($nginx);
+    my %seen = asked(\@workers, 12);
+    is_deeply(\%seen, { 2 => 40, 3 => 8 }, 'by their weights, and not the backup');
+    is_deeply([map { scalar @$_ } @{ $nginx->status->{'cls:up'} }], [2, 1], 'the levels');
+    fails($nginx, 2 => 1, 3 => 1);
+    becomes($nginx, '2 err, 3 err, 4 ok');
+    is(which(asked(\@workers, 4)), '4', 'the backup');
+    $names->set('_http._tcp.up.test', "SRV 1 5 $port n4.test");
+    becomes($nginx, '4 ok');
+    is(which(asked(\@workers, 4)), '4', 'which is the only one then');
+    ends_well($nginx);
+};
+
 subtest 'a reload keeps what is known' => sub {
     $names->set('up.test', map { "127.0.0.$_" } 2, 3);
     my $nginx = resolving("zone up 64k; $line $check");
