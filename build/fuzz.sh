@@ -54,7 +54,7 @@ printf '%s\n' "$@" | xargs -n 1 -P "$jobs" sh -c '
     programs=$1 seconds=$2 target=$3
     corpus=objs/fuzz/corpus/$target artifacts=objs/fuzz/artifacts/$target log=objs/fuzz/$target.log
     mkdir -p "$corpus" "$artifacts"
-    if "$programs/$target" -max_total_time="$seconds" -timeout=10 -artifact_prefix="$artifacts/" \
+    if "$programs/$target" -max_total_time="$seconds" -timeout=30 -artifact_prefix="$artifacts/" \
         "$corpus" "fuzz/corpus/$target" >"$log" 2>&1
     then
         runs=$(sed -n "s/^Done \([0-9]*\) runs.*/\1/p" "$log")

@@ -15,6 +15,9 @@ use ngx_checkups_fuzz::talk::check_message;
 /// The most memory in which a line may be read: mostly that for the automaton of a pattern.
 const MOST_WORK: usize = 64 << 20;
 
+/// The most lines: an automaton takes its time.
+const MOST_LINES: usize = 4;
+
 fuzz_target!(|input: &[u8]| {
     let Some((block, answer)) = at(input, b"\n\n") else { return };
     let Some(block) = read(block) else { return };
@@ -28,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
 
 fn read(lines: &[u8]) -> Option<Match> {
     let mut block = MatchBlock::new(&[b"name"]).unwrap();
-    for line in lines.split(|byte| *byte == b'\n') {
+    for line in lines.split(|byte| *byte == b'\n').take(MOST_LINES) {
         let words: Vec<_> = line.split(|byte| *byte == b'\t').collect();
         let (taken, peak) = memory::peak_of(|| block.line(&words));
         assert!(peak <= MOST_WORK, "{peak} bytes of memory");
