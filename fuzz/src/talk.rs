@@ -12,11 +12,11 @@ const MAX_MESSAGE: usize = 63;
 /// The longest piece in which bytes arrive.
 const MAX_PIECE: usize = 4096;
 
-/// As much as an endless server says: more than any probe is allowed to keep ...
-const ENDLESS: usize = 1 << 20;
+/// An endless server says so much more than a probe may keep ...
+const MORE: usize = 64 * 1024;
 
 /// ... in so many pieces at the most.
-const ENDLESS_PIECES: usize = 2000;
+const MAX_PIECES: usize = 1000;
 
 /// What is special of a protocol.
 #[derive(Clone, Copy)]
@@ -55,15 +55,15 @@ enum Deed {
 /// - A message is short and has no control characters.
 /// - A probe has a limit of the memory that it holds, even where the server never stops.
 ///
-/// The first byte of `input` is for the cuts, the second one chooses the check, the rest is what the
-/// server says.
+/// The first byte of `input` is for the cuts, and `0` for a server that never stops, too; the second
+/// one chooses the check, the rest is what the server says.
 ///
 /// # Panics
 /// Where it does not hold.
 pub fn talk(checks: &[Check], input: &[u8], rules: Rules) {
     let Some((seed, choice, said)) = split(input, checks.len()) else { return };
     let check = &checks[choice];
-    let mut random = Rng::with_seed(u64::from(seed));
+    let mut random = Rng::with_seed(u64::from(seed) << 32 | said.len() as u64);
     let longest = random.usize(1..=MAX_PIECE);
 
     // Byte by byte, it is seen when it is the server's turn. There its bytes are cut, and at random
@@ -87,11 +87,15 @@ pub fn talk(checks: &[Check], input: &[u8], rules: Rules) {
     // A server that does not wait for its turn gets a verdict, too.
     play(check, said, rules, |_| usize::MAX);
 
-    if seed % 8 == 0 && !said.is_empty() {
-        let verdicts = [longest, random.usize(1..=MAX_PIECE)]
-            .map(|length| play_endlessly(check, said, length, rules));
-        if let ([Some(one), Some(other)], true) = (verdicts, rules.one_turn) {
-            assert_eq!(one, other, "cut into pieces of another length");
+    // This takes its time.
+    if seed == 0 && !said.is_empty() {
+        let tail = random.usize(1..=said.len());
+        let one = play_endlessly(check, said, tail, longest, rules);
+        if rules.one_turn {
+            let other = play_endlessly(check, said, tail, random.usize(1..=MAX_PIECE), rules);
+            if let (Some(one), Some(other)) = (one, other) {
+                assert_eq!(one, other, "cut into pieces of another length");
+            }
         }
     }
 }
@@ -139,21 +143,34 @@ fn play(check: &Check, said: &[u8], rules: Rules, mut piece: impl FnMut(usize) -
     played
 }
 
-/// The server says the same again and again, whatever it is asked, in pieces of one length, and does
-/// not close the connection. `None`: the check went on for as long as is played.
-fn play_endlessly(check: &Check, said: &[u8], length: usize, rules: Rules) -> Option<Verdict> {
-    let stream = said.repeat(length / said.len() + 2);
+/// The server says it in pieces of one length, whatever it is asked, then the last `tail` bytes again
+/// and again, and does not close the connection. `None`: the check went on for as long as is played.
+fn play_endlessly(
+    check: &Check,
+    said: &[u8],
+    tail: usize,
+    length: usize,
+    rules: Rules,
+) -> Option<Verdict> {
+    // From each place up to the end of the first repetition there is a piece.
+    let again = said[said.len() - tail..].repeat(length / tail + 2);
+    let stream = [said, &again].concat();
     let (verdict, peak) = memory::peak_of(|| {
         let mut probe = Probe::new(check).unwrap();
+        let mut place = 0;
         let mut fed = 0;
         let mut step = probe.connected();
-        while fed < ENDLESS.min(length * ENDLESS_PIECES) {
+        while fed < (rules.memory + MORE).min(length * MAX_PIECES) {
             step = match step {
                 Step::StartTls(_) => probe.secured(),
                 Step::Send(_) | Step::Receive => {
-                    let place = fed % said.len();
+                    let piece = &stream[place..place + length];
                     fed += length;
-                    probe.feed(&stream[place..place + length])
+                    place += length;
+                    if place > said.len() {
+                        place = said.len() + (place - said.len()) % tail;
+                    }
+                    probe.feed(piece)
                 }
                 Step::Done(verdict) | Step::Farewell(_, verdict) => {
                     check_message(&verdict);
