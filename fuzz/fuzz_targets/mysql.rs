@@ -6,8 +6,8 @@ use ngx_checkups::logic::settings::Check;
 use ngx_checkups_fuzz::checks;
 use ngx_checkups_fuzz::talk::{talk, Rules};
 
-/// The most packets of a login, if each comes in a piece of its own and before its turn, as they grow.
-const RULES: Rules = Rules { memory: 1024 * 1024, one_turn: false };
+/// 64 packets, each in a piece of its own and before its turn, as they grow.
+const RULES: Rules = Rules { memory: 3200 * 1024, one_turn: false };
 
 thread_local! {
     static CHECKS: Vec<Check> = checks(&[

@@ -9,8 +9,8 @@ use crate::{memory, split};
 /// The most bytes of a message: what is kept of it.
 const MAX_MESSAGE: usize = 63;
 
-/// The longest piece in which bytes arrive.
-const MAX_PIECE: usize = 4096;
+/// The longest piece in which bytes arrive: as the module reads them.
+const MAX_PIECE: usize = 16 * 1024;
 
 /// An endless server says so much more than a probe may keep ...
 const MORE: usize = 64 * 1024;
