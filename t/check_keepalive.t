@@ -52,6 +52,22 @@ for my $case ([QUIT => 'on', 1], [TERM => 'on', 1], [QUIT => 'on', 4], [TERM => 
     };
 }
 
+subtest 'clients have connections, however many servers there are' => sub {
+    my @servers = map { "s$_" } 1 .. 70;
+    servers(map { $_ => 'keep:200' } @servers);
+    my $lines = join ' ', map { "server \@$_;" } @servers;
+    my $nginx = NginxRunner->new(
+        http => upstream(up => "$lines checkups_check http interval=200ms timeout=30s keepalive_time=1h;"),
+        server => 'location /get { return 200 here; }', worker_connections => 64,
+    )->start;
+    checked(map { $_ => 3 } @servers);
+    is($nginx->get('/get')->{body}, 'here', "request $_") for 1 .. 3;
+    my $kept = grep { (ends($_))[-1] eq 'open' } @servers;
+    cmp_ok($kept, '<=', 32, 'half of the connections at the most are for checks');
+    cmp_ok($kept, '>=', 8, 'some are kept');
+    ends_well($nginx);
+};
+
 subtest 'a reload' => sub {
     my $nginx = with_connections(['a', 'b'], workers => 2);
     for my $round (1 .. 3) {

@@ -1511,7 +1511,7 @@ checkups_cluster;
 server 127.0.0.1:1;
 checkups_check http "header=X-Check";
 --- refused
-checkups: "checkups_check" directive: invalid value in "header=X-Check", it must be "Name: value", and not Connection, Content-Length or Transfer-Encoding in up.conf:3
+checkups: "checkups_check" directive: invalid value in "header=***", it must be "Name: value", and not Connection, Content-Length or Transfer-Encoding in up.conf:3
 
 
 

@@ -39,9 +39,9 @@ is(refused("upstream up { $servers }"), 'it is accepted', 'one without checks');
 is(refused("upstream up { zone up 64k; $check hash \$uri; keepalive 4; $servers }"), 'it is accepted', 'directives in any order');
 is(refused("checkups_check tcp; upstream a/b { $servers checkups_check off; }"), 'it is accepted', 'a name that does not matter');
 
-refuses('"checkups_check" directive: upstream "a/b": invalid cluster name "a/b", it must be 1 to 128 letters, digits and the characters . _ : -',
+refuses('"checkups_check" directive: upstream "a/b": invalid cluster name "a/b", it must be 1 to 128 letters, digits and the characters . _ : -; or leave it alone by "checkups_check off"',
     'a name that no cluster can have', "upstream a/b { $servers $check }");
-refuses('"checkups_check" directive: upstream "a/b": invalid cluster name "a/b", it must be 1 to 128 letters, digits and the characters . _ : -',
+refuses('"checkups_check" directive: upstream "a/b": invalid cluster name "a/b", it must be 1 to 128 letters, digits and the characters . _ : -; or leave it alone by "checkups_check off"',
     'where the check is inherited', "checkups_check tcp; upstream a/b { $servers }");
 refuses('"checkups_check" directive: upstream "up": duplicate cluster name, it is that of the upstream as well',
     'a name that another cluster has', "upstream other { checkups_cluster up; $servers } upstream up { $servers $check }");

@@ -122,6 +122,8 @@ pub(super) fn of_upstream(
         let completed = line.directive.complete(host, line.password.as_ref(), block);
         let mut check = completed.map_err(|error| wrong(&error))?;
         check.tls = check.tls.filter(|_| line.tls.is_some());
+        // A cluster has a setting of its own for that.
+        check.protected = check.protected.filter(|_| own.cluster.is_none());
         Ok((check, line.tls))
     };
     checks.lines.iter().map(complete).collect()

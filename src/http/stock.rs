@@ -76,7 +76,10 @@ pub(super) fn watch(
         format!("\"checkups_check\" directive: upstream \"{host}\": {message}")
     };
     let (checks, tls): (Vec<_>, Vec<_>) = checks.into_iter().unzip();
-    let name = directive::cluster_name(&host).map_err(|error| refuse(place, &of_checks(&error)))?;
+    let name = directive::cluster_name(&host).map_err(|error| {
+        let message = format_args!("{error}; or leave it alone by \"checkups_check off\"");
+        refuse(place, &of_checks(&message));
+    })?;
     let protected = protected(&checks).map_err(|message| refuse(place, &of_checks(&message)))?;
     if !is_of_nginx(block) {
         let message = "its balancing method is none of nginx's, checks cannot take servers out of \

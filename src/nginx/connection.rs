@@ -164,7 +164,12 @@ impl Connection {
         // SAFETY: the call takes no memory.
         let fd = unsafe { libc::socket(own_family, libc::SOCK_STREAM, 0) };
         if fd == -1 {
-            return Err(ConnectionError::Local("no descriptor to spare"));
+            let error = io::Error::last_os_error();
+            return Err(match error.raw_os_error() {
+                // A system without IPv6, say: that does not pass.
+                Some(libc::EAFNOSUPPORT) => ConnectionError::Peer(error),
+                _ => ConnectionError::Local("no descriptor to spare"),
+            });
         }
         // SAFETY: the socket is open. The log outlives the connection: both are dropped with
         // `state`, the connection first.

@@ -333,8 +333,11 @@ impl Cluster {
         let mut changed = false;
         for server in &same {
             health = server.set_record(check, record);
-            if finding == Finding::Pass && server.passed_all() {
-                server.set_passed_at(now);
+            if finding == Finding::Pass {
+                server.set_passed(check);
+                if server.passed_all() {
+                    server.set_passed_at(now);
+                }
             }
             fault::point("observe");
             changed |= server.health() != health;

@@ -34,6 +34,8 @@ pub struct Server {
     /// How many checks it has, and which of them are mandatory, as bits.
     checks: AtomicU8,
     mandatory: AtomicU8,
+    /// Which of them have ever been passed, as bits.
+    passed: AtomicU8,
     /// Whether it is not used before it has passed.
     awaits_pass: AtomicBool,
     /// Whether failures of requests are remembered: a look at this spares most successes the lock.
@@ -121,6 +123,7 @@ impl Server {
                 health: AtomicU8::new(Health::Unchecked as u8),
                 checks: AtomicU8::new(1),
                 mandatory: AtomicU8::new(0),
+                passed: AtomicU8::new(0),
                 awaits_pass: AtomicBool::new(false),
                 failing: AtomicBool::new(false),
                 changed_at: AtomicI64::new(0),
@@ -253,7 +256,8 @@ impl Server {
         };
         let message_of = usize::from(self.guarded(guard).message_of);
         let (mut said_by, mut first_new) = (None, None);
-        let mut mandatory = 0;
+        let passed_before = self.passed.load(Ordering::Relaxed);
+        let (mut mandatory, mut passed) = (0, 0);
         for (index, &(key, is_mandatory)) in checks.iter().take(MAX_CHECKS).enumerate() {
             // Equal checks are told apart by their order.
             let known = before.iter().position(|one| one.is_some_and(|(other, _)| other == key));
@@ -266,9 +270,13 @@ impl Server {
             }
             self.records[index].store(record.to_bits(key), Ordering::Relaxed);
             mandatory |= u8::from(is_mandatory) << index;
+            let was_passed =
+                known.map_or(self.may_be_kept(), |place| passed_before & 1 << place != 0);
+            passed |= u8::from(was_passed) << index;
         }
         self.checks.store(checks.len().min(MAX_CHECKS) as u8, Ordering::Relaxed);
         self.mandatory.store(mandatory, Ordering::Relaxed);
+        self.passed.store(passed, Ordering::Relaxed);
         if checks.is_empty() {
             return;
         }
@@ -286,15 +294,28 @@ impl Server {
         for record in &self.records {
             record.store(0, Ordering::Relaxed);
         }
+        self.passed.store(0, Ordering::Relaxed);
         self.set_health(Health::Unchecked);
         self.set_changed_at(0);
         self.set_passed_at(0);
         self.clear_message(guard);
     }
 
-    /// Whether it may be kept in use although it fails its checks: not where it has to pass first.
+    /// Whether it may be kept in use although it fails its checks: not where it has to pass first, and
+    /// has never passed what is mandatory.
     pub(super) fn may_be_kept(&self) -> bool {
-        self.passed_at() != 0 || !self.awaits_pass.load(Ordering::Relaxed)
+        let (mandatory, passed) =
+            (self.mandatory.load(Ordering::Relaxed), self.passed.load(Ordering::Relaxed));
+        // Before its records are those of its checks nothing is known to be mandatory.
+        let has_passed = mandatory != 0 && passed & mandatory == mandatory;
+        has_passed || self.passed_at() != 0 || !self.awaits_pass.load(Ordering::Relaxed)
+    }
+
+    /// One of its checks was passed.
+    pub(super) fn set_passed(&self, check: usize) {
+        if check < MAX_CHECKS {
+            self.passed.fetch_or(1 << check, Ordering::Relaxed);
+        }
     }
 
     /// Whether it has to pass before it is used.
@@ -541,6 +562,7 @@ impl Server {
         }
         self.checks.store(other.checks.load(Ordering::Relaxed), Ordering::Relaxed);
         self.mandatory.store(other.mandatory.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.passed.store(other.passed.load(Ordering::Relaxed), Ordering::Relaxed);
         self.awaits_pass.store(other.awaits_pass.load(Ordering::Relaxed), Ordering::Relaxed);
         self.set_health(other.health());
         self.set_changed_at(other.changed_at());

@@ -12,6 +12,7 @@ use std::task::{Poll, Waker};
 use ngx::ffi::{NGX_LOG_NOTICE, NGX_LOG_WARN};
 
 use super::configuration::{Configuration, Entry};
+use super::room::{Place, Room};
 use super::target::{Consumer, Kinds, Target, Wanted};
 use crate::logic::health::Finding;
 use crate::logic::probe::redis::RedisDetails;
@@ -76,8 +77,7 @@ struct Loop {
     queue: RefCell<BinaryHeap<Reverse<(u64, u64)>>>,
     /// The checks that are under way, by target.
     running: RefCell<HashMap<u64, Task>>,
-    in_flight: Cell<usize>,
-    most_in_flight: usize,
+    room: Rc<Room>,
     /// When the checks that are under way time out, and whose they are.
     deadlines: RefCell<BTreeSet<(u64, u64)>>,
     /// Until when the dispatcher sleeps.
@@ -96,6 +96,7 @@ struct UnderWay {
     number: u64,
     target: Rc<Target>,
     started: u64,
+    place: Option<Place>,
 }
 
 impl UnderWay {
@@ -108,8 +109,8 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         let due = self.target.next(self.started, process::random());
         let state = &self.state;
-        let was_full = state.in_flight.get() >= state.most_in_flight;
-        state.in_flight.set(state.in_flight.get() - 1);
+        let was_full = state.room.is_full();
+        self.place.take();
         state.deadlines.borrow_mut().remove(&self.deadline());
         state.queue.borrow_mut().push(Reverse((due, self.number)));
         if was_full || due < state.wakes_at.get() {
@@ -137,8 +138,7 @@ impl Checker {
             versions: RefCell::new(vec![0; configuration.clusters().len()]),
             queue: RefCell::default(),
             running: RefCell::default(),
-            in_flight: Cell::new(0),
-            most_in_flight: (process::connections() / CONNECTIONS_SHARE).max(1),
+            room: Room::new((process::connections() / CONNECTIONS_SHARE).max(1)),
             deadlines: RefCell::default(),
             wakes_at: Cell::new(0),
             waker: RefCell::new(None),
@@ -272,7 +272,7 @@ impl Loop {
             let now = process::now();
             self.lateness(now);
             let next = self.queue.borrow().peek().map(|Reverse((due, _))| *due);
-            let room = self.in_flight.get() < self.most_in_flight;
+            let room = !self.room.is_full();
             match next {
                 Some(due) if due <= now && room => {
                     let popped = self.queue.borrow_mut().pop();
@@ -284,8 +284,9 @@ impl Loop {
                 _ => self.wait_until(now + IDLE).await,
             }
         }
-        // The worker may have requests for hours yet.
-        self.targets.borrow().values().for_each(|target| target.hang_up());
+        // The worker may have requests for hours yet: it keeps neither connections nor records.
+        let targets = self.targets.take();
+        targets.values().for_each(|target| target.hang_up());
     }
 
     /// Sleeps until `due`, or until something changed that the dispatcher has to look at.
@@ -307,18 +308,19 @@ impl Loop {
             self.running.borrow_mut().remove(&number);
             return;
         };
-        self.in_flight.set(self.in_flight.get() + 1);
+        let place = self.room.begin();
         // The task may be over when `spawn` returns; its handle is then replaced by the next.
-        let task = spawn(self.clone().check(number, target));
+        let task = spawn(self.clone().check(number, target, place));
         self.running.borrow_mut().insert(number, task);
     }
 
-    async fn check(self: Rc<Self>, number: u64, target: Rc<Target>) {
-        let under_way = UnderWay { state: self, number, target, started: process::now() };
+    async fn check(self: Rc<Self>, number: u64, target: Rc<Target>, place: Place) {
+        let (started, place) = (process::now(), Some(place));
+        let under_way = UnderWay { state: self, number, target, started, place };
         let UnderWay { state, target, .. } = &under_way;
         state.deadlines.borrow_mut().insert(under_way.deadline());
         let milliseconds = target.check.timeout.as_milliseconds();
-        let mut asking = pin!(target.ask());
+        let mut asking = pin!(target.ask(&state.room));
         let mut answer = timeout(milliseconds, asking.as_mut()).await;
         let late = state.lateness(process::now());
         if answer.is_none() {

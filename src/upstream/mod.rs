@@ -8,6 +8,7 @@ mod grpc;
 mod http2;
 pub mod peer;
 mod rings;
+mod room;
 #[cfg(ngx_feature = "ssl")]
 pub mod session;
 pub mod status;

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::exchange::{self, KeptConnection, Outcome};
+use super::room::{Place, Room};
 use crate::logic::health::{Finding, Thresholds};
 use crate::logic::probe::redis::RedisDetails;
 use crate::logic::schedule::Schedule;
@@ -100,7 +102,9 @@ impl Consumer {
     /// The reason of a failure, as this server has it told.
     pub fn told<'a>(&self, reason: &'a str) -> Cow<'a, str> {
         match &self.label {
-            Some(label) if !reason.is_empty() => format!("{label}: {reason}").into(),
+            Some(label) if !reason.is_empty() && !reason.starts_with(label.as_str()) => {
+                format!("{label}: {reason}").into()
+            }
             _ => reason.into(),
         }
     }
@@ -112,11 +116,21 @@ impl Drop for Consumer {
     }
 }
 
+/// The most bytes of a path in a message.
+const MAX_PATH: usize = 24;
+
 /// What tells a check from others of the same server.
 fn label(check: &Check) -> String {
     let mut label = match &check.probe {
         Probe::Tcp(_) => "tcp".to_owned(),
-        Probe::Http(probe) => probe.uri.clone(),
+        // Not what may be a secret, nor so much that no room is left for the reason.
+        Probe::Http(probe) => {
+            let path = probe.uri.split('?').next().unwrap_or_default();
+            match path.get(..MAX_PATH) {
+                Some(cut) if path.len() > MAX_PATH => format!("{cut}..."),
+                _ => path.to_owned(),
+            }
+        }
         Probe::Grpc(probe) if probe.service.is_empty() => "grpc".to_owned(),
         Probe::Grpc(probe) => probe.service.clone(),
         Probe::Redis(_) => "redis".to_owned(),
@@ -140,7 +154,7 @@ pub struct Target {
     /// What the check needs where it uses TLS.
     tls: Option<Tls>,
     /// The connection that is open from one check to the next.
-    kept: RefCell<Option<KeptConnection>>,
+    kept: RefCell<Option<(KeptConnection, Place)>>,
     /// How many results in a row were thrown away.
     pub voided: Cell<u32>,
     schedule: RefCell<Schedule>,
@@ -163,11 +177,12 @@ impl Target {
         }
     }
 
-    /// One check.
-    pub async fn ask(&self) -> Result<Outcome, ConnectionError> {
-        let mut kept = self.kept.take();
+    /// One check. Where there is room, its connection stays open for the next one.
+    pub async fn ask(&self, room: &Rc<Room>) -> Result<Outcome, ConnectionError> {
+        // Its place is that of the check from now on.
+        let mut kept = self.kept.take().map(|(connection, _)| connection);
         let outcome = exchange::ask(&self.key.0, &self.check, self.tls.as_ref(), &mut kept).await;
-        self.kept.replace(kept);
+        self.kept.replace(kept.and_then(|connection| Some((connection, room.keep()?))));
         outcome
     }
 

@@ -214,6 +214,8 @@ impl<'a> Word<'a> {
         };
         match self.parameter() {
             Some((name, _)) if is_secret(name) => format!("{name}=***").into(),
+            // Perhaps the name is missing, or stands together with the value.
+            Some(("header", value)) if !value.contains(':') => "header=***".into(),
             _ => Cow::Borrowed(&self.text),
         }
     }

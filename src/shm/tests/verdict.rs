@@ -316,3 +316,20 @@ fn what_has_to_pass_first_stands_apart() {
     zone.check_at(&cluster, "B", None, 100);
     assert_eq!(all(), [Standing::Failed, Standing::Used]);
 }
+
+#[test]
+fn what_is_mandatory_is_passed_whatever_else_fails() {
+    use Finding::{Fail, Pass};
+    for (mandatory, other) in [(0, 1), (1, 0)] {
+        let awaited = |name| PeerPlan { awaits_pass: true, ..peer(name, 1) };
+        let (zone, cluster) = Zone::with(&[vec![awaited("A")]]);
+        cluster.align(&[(7, mandatory == 0), (8, mandatory == 1)]);
+        observe((&zone, &cluster), other, Fail);
+        assert!(cluster.lock().kept() == Kept::None);
+        observe((&zone, &cluster), mandatory, Pass);
+        assert!(cluster.lock().kept() == Kept::All);
+        assert_eq!(names(cluster, 1), "A");
+        observe((&zone, &cluster), mandatory, Fail);
+        assert_eq!(names(cluster, 1), "A");
+    }
+}
