@@ -375,6 +375,7 @@ fn read(
     }
     let cluster = Cluster {
         name,
+        version: 0,
         balance,
         order: own.order.as_ref().map(|(text, ..)| text.clone()),
         protected: directive.protected,
@@ -420,6 +421,8 @@ pub(super) fn settings(
         slow_start: more.and_then(|more| more.slow_start).unwrap_or(Time::seconds(0)),
         down,
         drain: drain || more.is_some_and(|more| more.drain),
+        resolve: false,
+        service: None,
         check: more.map_or_else(ServerCheck::default, |more| more.check.clone()),
         written: String::from_utf8_lossy(written).into_owned(),
         sticky: sticky(server, &name),

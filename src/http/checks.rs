@@ -6,7 +6,7 @@ use super::module::{Module, UpstreamConf};
 use super::wrong::Wrong;
 use crate::logic::directive::CheckDirective;
 use crate::logic::password::Password;
-use crate::logic::settings::{Check, Ssl};
+use crate::logic::settings::{Check, Source, Ssl};
 use crate::nginx::conf::{Conf, Position};
 use crate::nginx::tls::{Tls, TlsError};
 
@@ -126,7 +126,11 @@ pub(super) fn of_upstream(
         check.protected = check.protected.filter(|_| own.cluster.is_none());
         Ok((check, line.tls))
     };
-    checks.lines.iter().map(complete).collect()
+    let mut found = checks.lines.iter().map(complete).collect::<Result<Vec<_>, _>>()?;
+    for (number, (check, _)) in found.iter_mut().enumerate() {
+        check.source = Source::Configured(number);
+    }
+    Ok(found)
 }
 
 /// The password in a file, whose name is relative to the configuration.

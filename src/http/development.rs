@@ -109,6 +109,8 @@ impl From<Level> for settings::Level {
             slow_start: Time::seconds(0),
             down: server.down,
             drain: false,
+            resolve: false,
+            service: None,
             check: settings::ServerCheck::default(),
             written: server.server.clone(),
             sticky: String::new(),

@@ -106,6 +106,7 @@ pub(super) fn watch(
     }
     let settings = Cluster {
         name,
+        version: 0,
         balance: Balance::Nginx,
         order: None,
         protected,
@@ -291,6 +292,8 @@ impl Stock {
                 slow_start: Time::seconds(0),
                 down,
                 drain,
+                resolve: false,
+                service: None,
                 check: self.check(address_of(peer), &written),
                 written,
                 sticky: String::new(),

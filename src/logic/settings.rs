@@ -58,6 +58,8 @@ impl Serialize for Time {
 pub struct Cluster {
     /// The name, unique in the zone.
     pub name: String,
+    /// The number of these settings: no two that were ever in use have the same. 0: not in use yet.
+    pub version: u64,
     /// The balancing method.
     pub balance: Balance,
     /// Which levels a request tries: a string with variables. `None`: all, in their order.
@@ -236,6 +238,12 @@ pub struct Server {
     pub down: bool,
     /// Checked, but gets no new requests.
     pub drain: bool,
+    /// Whether it is a name, whose addresses are looked up again and again while nginx runs.
+    #[serde(skip_serializing_if = "is_false")]
+    pub resolve: bool,
+    /// The service of which the name has SRV records; `None`: it has addresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// What is different about its checks.
     #[serde(flatten)]
     pub check: ServerCheck,
@@ -271,9 +279,23 @@ fn is_true(value: &bool) -> bool {
     *value
 }
 
+/// Where a check was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In the configuration of the cluster: its number among the checks there.
+    Configured(usize),
+    /// By `checkups_check_define`, under this name.
+    Defined(String),
+    /// By a change at run time: the object that was sent, as JSON.
+    Given(String),
+}
+
 /// One check.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
+    /// Where it was set. It is not part of what is asked.
+    #[serde(skip)]
+    pub source: Source,
     /// The protocol and what is asked.
     #[serde(flatten)]
     pub probe: Probe,
@@ -345,7 +367,14 @@ impl Check {
 
     /// The check apart from what follows from its results.
     pub fn without_consequences(&self) -> Self {
-        Self { fails: 1, passes: 1, mandatory: Mandatory::Off, protected: None, ..self.clone() }
+        Self {
+            source: Source::Configured(0),
+            fails: 1,
+            passes: 1,
+            mandatory: Mandatory::Off,
+            protected: None,
+            ..self.clone()
+        }
     }
 
     /// Whether TLS comes before anything else: MySQL and PostgreSQL begin in clear.

@@ -10,7 +10,7 @@ use crate::logic::matching::{Expect, Match, Text};
 use crate::logic::password::Password;
 use crate::logic::settings::{
     without_port, Check, GrpcProbe, Header, HttpProbe, Mandatory, MysqlProbe, PostgresProbe, Probe,
-    Protected, RedisProbe, Ssl, TcpProbe, Time, Tls,
+    Protected, RedisProbe, Source, Ssl, TcpProbe, Time, Tls,
 };
 
 /// A type of check: its name, and the parameters that it has besides those of all types.
@@ -372,6 +372,7 @@ impl Given {
             }),
         };
         let check = Check {
+            source: Source::Configured(0),
             probe,
             interval: self.interval.unwrap_or(Time::seconds(5)),
             down_interval: self.down_interval,
