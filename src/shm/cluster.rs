@@ -11,12 +11,15 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use lock_api::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
+use super::document::Document;
+use super::epoch::Visit;
 use super::fault;
 use super::generation::{Generation, Peer};
 use super::lock::OwnerLock;
 use super::rotation::{LevelRotation, Rotation};
 use super::select::Selected;
 use super::server::Server;
+use super::uses::{Use, Uses};
 use super::verdict::Kept;
 use super::worker::Slot;
 use super::{Full, Slab};
@@ -32,6 +35,9 @@ pub struct Cluster {
     current: AtomicPtr<Rotation>,
     /// What the configuration that is being read makes of it; only the master looks at it.
     prepared: AtomicPtr<Rotation>,
+    /// What is to replace the rotation when it is kept elsewhere, too; only who may change settings
+    /// looks at it.
+    reserved: AtomicPtr<Rotation>,
     /// What was replaced by the last rotation that was taken into use.
     replaced: AtomicPtr<Rotation>,
     /// The last configuration that has it; [`IN_USE`]: the running one has.
@@ -44,8 +50,11 @@ pub struct Cluster {
     changes: AtomicU64,
     /// What the log said last of what is kept: see [`Kept::id`].
     announced: AtomicU64,
+    /// Which workers refer to it although no configuration has it.
+    uses: Uses,
+    name: *const u8,
     name_length: u32,
-    // The bytes of the name follow.
+    // The uses and the bytes of the name follow.
 }
 
 /// See [`Cluster::removed_at`].
@@ -112,40 +121,81 @@ pub struct Feedback {
 
 impl Cluster {
     /// Makes a cluster that has no servers yet, to stand before `next` in the list.
-    pub(super) fn create(slab: &impl Slab, name: &str, next: *mut Self) -> Result<*mut Self, Full> {
-        let layout = Layout::from_size_align(size_of::<Self>() + name.len(), align_of::<Self>())
-            .map_err(|_| Full)?;
+    pub(super) fn create(
+        slab: &impl Slab,
+        name: &str,
+        next: *mut Self,
+        slots: usize,
+    ) -> Result<*mut Self, Full> {
+        let (layout, uses_at) =
+            Layout::new::<Self>().extend(Uses::layout(slots)?).map_err(|_| Full)?;
+        let name_layout = Layout::array::<u8>(name.len()).map_err(|_| Full)?;
+        let (layout, name_at) = layout.extend(name_layout).map_err(|_| Full)?;
         let cluster = slab.allocate(layout).ok_or(Full)?.cast::<Self>();
-        // SAFETY: the memory holds a Self and the name behind it, and nobody else knows of it yet.
+        // SAFETY: the memory holds a Self with the uses and the name behind it, and nobody else knows of
+        // it yet.
         unsafe {
+            let bytes = cluster.cast::<u8>().add(name_at);
+            bytes.copy_from_nonoverlapping(NonNull::from(name).cast(), name.len());
             cluster.write(Self {
                 lock: Mutex::new(()),
                 next: AtomicPtr::new(next),
                 current: AtomicPtr::new(ptr::null_mut()),
                 prepared: AtomicPtr::new(ptr::null_mut()),
+                reserved: AtomicPtr::new(ptr::null_mut()),
                 replaced: AtomicPtr::new(ptr::null_mut()),
                 removed_at: AtomicU64::new(0),
                 kept: AtomicU64::new(Kept::NotNeeded.id()),
                 in_use: AtomicU64::new(0),
                 changes: AtomicU64::new(0),
                 announced: AtomicU64::new(Kept::NotNeeded.id()),
+                uses: Uses::write(cluster.cast::<u8>().add(uses_at).cast::<Use>(), slots),
+                name: bytes.as_ptr(),
                 name_length: name.len() as u32,
             });
-            let bytes = cluster.add(1).cast::<u8>();
-            bytes.copy_from_nonoverlapping(NonNull::from(name).cast(), name.len());
         }
         Ok(cluster.as_ptr())
     }
 
     /// The name.
     pub fn name(&self) -> &str {
-        // SAFETY: `create` copied a str of this length right behind the record.
+        // SAFETY: `create` copied a str of this length there.
         unsafe {
-            std::str::from_utf8_unchecked(slice::from_raw_parts(
-                ptr::from_ref(self).add(1).cast(),
-                self.name_length as usize,
-            ))
+            let bytes = slice::from_raw_parts(self.name, self.name_length as usize);
+            std::str::from_utf8_unchecked(bytes)
         }
+    }
+
+    /// Refers to the record from a worker, although no configuration has it. The caller holds the
+    /// slab.
+    pub fn hold(&self, slot: &Slot) {
+        if let Some(own) = self.uses.of(slot.index()) {
+            own.pin();
+        }
+    }
+
+    /// Refers to it no more.
+    pub fn let_go(&self, slot: &Slot) {
+        if let Some(own) = self.uses.of(slot.index()) {
+            own.unpin();
+        }
+    }
+
+    pub(super) fn uses(&self) -> &Uses {
+        &self.uses
+    }
+
+    /// What is kept of its settings, the newest first. The caller holds the slab.
+    pub fn documents(&self) -> impl Iterator<Item = &'static Document> {
+        let guard = self.lock();
+        Document::list(guard.generation().map_or(ptr::null(), Generation::documents))
+    }
+
+    /// The generation in use, for who is within a visit or holds the slab.
+    #[inline]
+    pub fn generation<'a>(&self, _visit: &'a Visit<'_>) -> Option<&'a Generation> {
+        // SAFETY: what is found within a visit is not freed before it is over.
+        unsafe { self.current().as_ref().map(Rotation::generation) }
     }
 
     /// Locks the cluster.
@@ -382,6 +432,10 @@ impl Cluster {
         &self.prepared
     }
 
+    pub(super) fn reserved(&self) -> &AtomicPtr<Rotation> {
+        &self.reserved
+    }
+
     /// Takes a rotation into use: that of a new generation, or of the same one by another state of
     /// health. The caller holds the slab.
     ///
@@ -432,6 +486,11 @@ impl Cluster {
     pub(super) fn remove(&self, last: u64) {
         let _ =
             self.removed_at.compare_exchange(IN_USE, last, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Marks that nothing needs it any more but those that refer to it.
+    pub(super) fn abandon(&self) {
+        self.removed_at.store(0, Ordering::Relaxed);
     }
 
     /// The last configuration that has it, where it is not the running one.

@@ -7,6 +7,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use super::cluster::Guard;
+use super::document::Document;
 use super::retired::{Kind, Link};
 use super::server::Server;
 use super::verdict::Verdict;
@@ -28,6 +29,16 @@ pub struct Plan<'a> {
     pub is_ordered: bool,
     /// The levels, in their order.
     pub levels: Vec<LevelPlan<'a>>,
+    /// The version of the settings; 0: that of the generation before where that is of the same
+    /// `base`, and else a new one.
+    pub settings: u64,
+    /// What stands for the block of the configuration that the settings are of, or were of before
+    /// they were changed; 0: none does.
+    pub base: u64,
+    /// Whether the cluster came to be at run time.
+    pub is_born: bool,
+    /// Whether the cluster was deleted: it has no levels.
+    pub is_deleted: bool,
 }
 
 /// What is to be said of one level.
@@ -73,6 +84,8 @@ pub struct PeerPlan<'a> {
     pub ring: u32,
     /// By what clients that stick to it name it; empty: not at all.
     pub sticky: &'a [u8],
+    /// The name that the address was found by at run time; empty: by none.
+    pub found_by: &'a str,
 }
 
 /// One `server` of a level: what the configuration says of it.
@@ -104,6 +117,8 @@ pub struct Peer {
     pub shares_points: bool,
     sticky: *const u8,
     sticky_length: u32,
+    found_by: *const u8,
+    found_by_length: u32,
     /// Where the same peer is in the generation before; `u32::MAX`: nowhere.
     origin: u32,
 }
@@ -124,6 +139,15 @@ impl Peer {
     pub fn sticky(&self) -> &[u8] {
         // SAFETY: `Generation::create` copied so many bytes there.
         unsafe { slice::from_raw_parts(self.sticky, self.sticky_length as usize) }
+    }
+
+    /// The name that the address was found by at run time; empty: by none.
+    pub fn found_by(&self) -> &str {
+        // SAFETY: `Generation::create` copied a str of this length there.
+        unsafe {
+            let bytes = slice::from_raw_parts(self.found_by, self.found_by_length as usize);
+            std::str::from_utf8_unchecked(bytes)
+        }
     }
 
     /// Whether the checks have it out of use, unless it is kept. What an earlier generation knows of a
@@ -208,6 +232,12 @@ pub struct Generation {
     pub(super) version: u64,
     /// The number of the one before, that the origins of the peers are of; 0: there is none.
     before: u64,
+    /// See [`Plan::settings`].
+    pub(super) settings: u64,
+    /// See [`Plan::base`].
+    base: u64,
+    /// What is kept of the settings; null: they are those of the configuration.
+    documents: *const Document,
     peers: *const Peer,
     turns: *const UnsafeCell<Turn>,
     levels: *const Level,
@@ -218,6 +248,10 @@ pub struct Generation {
     ordered: bool,
     /// Whether a level has lines of equal address.
     repeats: bool,
+    /// See [`Plan::is_born`].
+    born: bool,
+    /// See [`Plan::is_deleted`].
+    deleted: bool,
 }
 
 struct Layouts {
@@ -232,7 +266,7 @@ impl Generation {
     fn layouts(plan: &Plan<'_>) -> Result<Layouts, std::alloc::LayoutError> {
         let peers = || plan.levels.iter().flat_map(|level| &level.peers);
         let texts = plan.levels.iter().map(|level| level.name.len()).sum::<usize>()
-            + peers().map(|peer| peer.sticky.len()).sum::<usize>();
+            + peers().map(|peer| peer.sticky.len() + peer.found_by.len()).sum::<usize>();
         let count = peers().count();
         let (whole, peers_at) = Layout::new::<Self>().extend(Layout::array::<Peer>(count)?)?;
         let (whole, turns_at) = whole.extend(Layout::array::<UnsafeCell<Turn>>(count)?)?;
@@ -252,6 +286,7 @@ impl Generation {
         before: Option<&Self>,
         same_zone: bool,
         slots: usize,
+        documents: *const Document,
     ) -> Result<*mut Self, Full> {
         let layouts = Self::layouts(plan).map_err(|_| Full)?;
         let memory = slab.allocate(layouts.whole).ok_or(Full)?;
@@ -294,6 +329,9 @@ impl Generation {
                 link: Link::new(Kind::Generation),
                 version: 0,
                 before: before.map_or(0, Self::version),
+                settings: plan.settings,
+                base: plan.base,
+                documents,
                 peers: peers.as_ptr(),
                 turns: turns.as_ptr(),
                 levels: levels.as_ptr(),
@@ -303,6 +341,8 @@ impl Generation {
                 protected: plan.protected,
                 ordered: plan.is_ordered,
                 repeats: false,
+                born: plan.is_born,
+                deleted: plan.is_deleted,
             });
             let mut repeats = false;
 
@@ -352,6 +392,8 @@ impl Generation {
                         shares_points: sharers.get(&peer_plan.ring).is_some_and(|&n| n > 1),
                         sticky: keep(peer_plan.sticky),
                         sticky_length: peer_plan.sticky.len() as u32,
+                        found_by: keep(peer_plan.found_by.as_bytes()),
+                        found_by_length: peer_plan.found_by.len() as u32,
                         origin: origin.copied().unwrap_or(u32::MAX),
                     });
                     turns.add(index).write(UnsafeCell::new(Turn::new(peer_plan.weight)));
@@ -425,6 +467,37 @@ impl Generation {
     /// The number of the generation: no two in the zone have the same.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The version of the settings that it is of.
+    #[inline]
+    pub fn settings(&self) -> u64 {
+        self.settings
+    }
+
+    /// See [`Plan::base`].
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Whether the cluster came to be at run time.
+    pub fn is_born(&self) -> bool {
+        self.born
+    }
+
+    /// Whether the cluster was deleted at run time.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    pub(super) fn documents(&self) -> *const Document {
+        self.documents
+    }
+
+    /// What is kept of the settings; `None`: they are those of the configuration.
+    pub fn document(&self) -> Option<&Document> {
+        // SAFETY: null, or a document that is freed after the last generation that is of it.
+        unsafe { self.documents.as_ref() }
     }
 
     /// All peers, level by level.

@@ -30,6 +30,22 @@ impl OwnerLock {
         self.abandoned.load(Ordering::Relaxed) && self.abandoned.swap(false, Ordering::Relaxed)
     }
 
+    /// Takes the lock where it is free, or its owner is dead. Does not wait.
+    pub fn try_take(&self) -> bool {
+        match self.take(FREE) {
+            Ok(_) => true,
+            Err(owner) => owner != FREE && !is_alive(owner) && self.take_over(owner),
+        }
+    }
+
+    fn take_over(&self, owner: u64) -> bool {
+        let is_ours = self.take(owner).is_ok();
+        if is_ours {
+            self.abandoned.store(true, Ordering::Relaxed);
+        }
+        is_ours
+    }
+
     fn take(&self, from: u64) -> Result<u64, u64> {
         self.owner.compare_exchange(from, own_id(), Ordering::Acquire, Ordering::Relaxed)
     }
@@ -47,8 +63,7 @@ impl OwnerLock {
                 thread::yield_now();
             }
             let owner = self.owner.load(Ordering::Relaxed);
-            if owner != FREE && !is_alive(owner) && self.take(owner).is_ok() {
-                self.abandoned.store(true, Ordering::Relaxed);
+            if owner != FREE && !is_alive(owner) && self.take_over(owner) {
                 return;
             }
         }

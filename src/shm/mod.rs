@@ -20,6 +20,7 @@
 //!   refers to it any more, a cluster when the last worker that knows it is gone.
 
 pub mod cluster;
+pub mod document;
 pub mod epoch;
 pub mod fault;
 pub mod generation;
@@ -31,6 +32,7 @@ pub mod server;
 pub mod uses;
 pub mod verdict;
 pub mod worker;
+pub mod writing;
 pub mod zone;
 
 #[cfg(test)]

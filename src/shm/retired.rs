@@ -13,6 +13,8 @@ pub enum Kind {
     Generation = 2,
     /// A [`super::server::Server`].
     Server = 3,
+    /// A [`super::document::Document`].
+    Document = 4,
 }
 
 /// The place of a record in the list of those that wait. It stands first in each of them, so that
@@ -39,7 +41,8 @@ impl Link {
         match self.kind.load(Ordering::Relaxed) {
             1 => Kind::Rotation,
             2 => Kind::Generation,
-            _ => Kind::Server,
+            3 => Kind::Server,
+            _ => Kind::Document,
         }
     }
 

@@ -7,6 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::cluster::Cluster;
+use super::document::{Document, Documents, MAX_EARLIER};
 use super::epoch::{Epoch, Visit};
 use super::fault;
 use super::generation::{Generation, Plan};
@@ -14,6 +15,7 @@ use super::retired::{Kind, Link};
 use super::rotation::Rotation;
 use super::server::Server;
 use super::worker::Slot;
+use super::writing::{Writer, Writing};
 use super::{Full, Slab};
 
 /// The first bytes of a zone of ours.
@@ -21,7 +23,10 @@ const MAGIC: u64 = u64::from_be_bytes(*b"checkups");
 
 /// To be raised by every change of what lies in the zone: another image of the module may find a
 /// zone that this one made.
-const LAYOUT_VERSION: u64 = 4;
+const LAYOUT_VERSION: u64 = 5;
+
+/// The first number of a zone is by its age; see [`Root::next_version`].
+const VERSIONS_A_SECOND: u64 = 1_000_000;
 
 /// Where everything in the zone is found from.
 #[repr(C)]
@@ -46,8 +51,15 @@ pub struct Root {
     slots_length: AtomicU32,
     /// Whether what nobody uses is freed; see [`detached_slot`](Self::detached_slot).
     is_swept: AtomicBool,
-    /// How many generations were made.
+    /// The last number that a generation or settings were given.
     versions: AtomicU64,
+    /// How often a cluster came to be at run time.
+    births: AtomicU64,
+    writer: Writer,
+    /// Whether another zone has taken the place of this one.
+    is_superseded: AtomicBool,
+    /// What stands for the directory in which settings are kept; 0: there is none.
+    directory: AtomicU64,
 }
 
 impl Root {
@@ -73,7 +85,13 @@ impl Root {
                 slots: AtomicPtr::new(ptr::null_mut()),
                 slots_length: AtomicU32::new(0),
                 is_swept: AtomicBool::new(true),
-                versions: AtomicU64::new(0),
+                // No number is used twice, over a restart neither: fewer than a million are used in a
+                // second.
+                versions: AtomicU64::new(now.unsigned_abs().saturating_mul(VERSIONS_A_SECOND)),
+                births: AtomicU64::new(0),
+                writer: Writer::default(),
+                is_superseded: AtomicBool::new(false),
+                directory: AtomicU64::new(0),
             });
             Ok(root.as_ref())
         }
@@ -120,8 +138,49 @@ impl Root {
         self.configuration.load(Ordering::Acquire)
     }
 
-    /// The clusters: those of the running configuration, and those that draining workers still
-    /// use.
+    /// A number for settings that no others ever had.
+    pub fn next_version(&self) -> u64 {
+        self.versions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// No number up to this one is given any more.
+    pub fn skip_versions(&self, last: u64) {
+        self.versions.fetch_max(last, Ordering::Relaxed);
+    }
+
+    /// Grows with every cluster that comes to be at run time.
+    #[inline]
+    pub fn births(&self) -> u64 {
+        self.births.load(Ordering::Acquire)
+    }
+
+    /// Takes the right to change settings. `None`: another process has it, for now.
+    pub fn try_write(&self) -> Option<Writing<'_>> {
+        self.writer.try_begin()
+    }
+
+    /// Whether another zone has taken the place of this one: nothing is to be changed here any more.
+    pub fn is_superseded(&self) -> bool {
+        self.is_superseded.load(Ordering::Acquire)
+    }
+
+    /// Another zone has taken its place.
+    pub fn supersede(&self) {
+        self.is_superseded.store(true, Ordering::Release);
+    }
+
+    /// What stands for the directory in which settings are kept; 0: there is none.
+    pub fn directory(&self) -> u64 {
+        self.directory.load(Ordering::Acquire)
+    }
+
+    /// See [`directory`](Self::directory).
+    pub fn set_directory(&self, directory: u64) {
+        self.directory.store(directory, Ordering::Release);
+    }
+
+    /// The clusters: those of the running configuration, those that came to be at run time, and those
+    /// that draining workers still use.
     ///
     /// The caller holds the slab, or is a worker that has a slot and uses only clusters of its own
     /// configuration: others may be freed at any time.
@@ -142,7 +201,7 @@ impl Root {
 
     /// Prepares the records of one cluster for the configuration that is being read. Nothing of it
     /// is seen by any worker before [`commit`](Self::commit). `old` is the zone that this one is
-    /// to replace, where there is one.
+    /// to replace, where there is one. The caller has the right to change settings.
     ///
     /// # Errors
     /// Where the zone is full. What was prepared then stays until [`discard`](Self::discard).
@@ -151,21 +210,25 @@ impl Root {
         slab: &impl Slab,
         name: &str,
         plan: &Plan<'_>,
+        documents: Documents<'_>,
         old: Option<&Self>,
     ) -> Result<(), Full> {
-        let cluster = match self.cluster(name) {
-            Some(cluster) => cluster,
-            None => {
-                let created = Cluster::create(slab, name, self.clusters.load(Ordering::Relaxed))?;
-                self.clusters.store(created, Ordering::Release);
-                // SAFETY: it was just made, and is freed only by `discard` and `sweep`.
-                unsafe { &*created }
-            }
-        };
+        let cluster = self.find_or_create(slab, name)?;
         let predecessor = old.and_then(|old| old.cluster(name));
-        let rotation = self.create_rotation(slab, plan, cluster, predecessor)?;
+        let rotation = self.create_rotation(slab, plan, documents, cluster, predecessor)?;
         cluster.prepared().store(rotation, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn find_or_create(&self, slab: &impl Slab, name: &str) -> Result<&'static Cluster, Full> {
+        if let Some(cluster) = self.cluster(name) {
+            return Ok(cluster);
+        }
+        let slots = self.slots_length.load(Ordering::Relaxed) as usize;
+        let created = Cluster::create(slab, name, self.clusters.load(Ordering::Relaxed), slots)?;
+        self.clusters.store(created, Ordering::Release);
+        // SAFETY: it was just made, and is freed only by `discard` and `sweep`.
+        Ok(unsafe { &*created })
     }
 
     /// A new generation with its rotation, for a cluster. `predecessor` is the same cluster in the
@@ -174,6 +237,7 @@ impl Root {
         &self,
         slab: &impl Slab,
         plan: &Plan<'_>,
+        documents: Documents<'_>,
         cluster: &Cluster,
         predecessor: Option<&Cluster>,
     ) -> Result<*mut Rotation, Full> {
@@ -183,11 +247,29 @@ impl Root {
         let before = unsafe { current.as_ref() };
         let slots = self.slots_length.load(Ordering::Relaxed) as usize;
         let same_zone = predecessor.is_none();
-        let generation =
-            Generation::create(slab, plan, before.map(Rotation::generation), same_zone, slots)?;
+        let before_it = before.map(Rotation::generation);
+        let known = before_it.filter(|_| same_zone).map_or(ptr::null(), Generation::documents);
+        let documents = match documents {
+            Documents::None => ptr::null_mut(),
+            Documents::Same => known.cast_mut(),
+            Documents::Next(lines) => Document::create(slab, lines, known.cast_mut())?,
+            Documents::New(lines) => Document::create(slab, lines, ptr::null_mut())?,
+        };
+        let generation = Generation::create(slab, plan, before_it, same_zone, slots, documents)
+            .inspect_err(|_| {
+                // SAFETY: nobody else knows of those that were just made.
+                unsafe { Document::discard(slab, documents) }
+            })?;
         // SAFETY: it was just made, and nobody else knows of it.
         let made = unsafe {
-            (*generation).version = self.versions.fetch_add(1, Ordering::Relaxed) + 1;
+            (*generation).version = self.next_version();
+            if plan.settings == 0 {
+                let same = before_it.filter(|before| {
+                    documents.is_null() && before.document().is_none() && before.base() == plan.base
+                });
+                (*generation).settings =
+                    same.map_or_else(|| self.next_version(), Generation::settings);
+            }
             &*generation
         };
         if let Some(predecessor) = predecessor {
@@ -195,7 +277,9 @@ impl Root {
         }
         let rotation = Rotation::create(slab, made).inspect_err(|_| {
             // SAFETY: likewise.
-            unsafe { Generation::discard(slab, generation) }
+            unsafe { Generation::discard(slab, generation) };
+            // SAFETY: likewise.
+            unsafe { Document::discard(slab, documents) }
         })?;
         if let Some(before) = before.filter(|_| !same_zone) {
             // SAFETY: likewise.
@@ -220,6 +304,9 @@ impl Root {
         for server in self.clusters().flat_map(all) {
             server.uses().extend(slab, wanted)?;
         }
+        for cluster in self.clusters() {
+            cluster.uses().extend(slab, wanted)?;
+        }
         for index in have..wanted {
             let first = self.slots.load(Ordering::Relaxed);
             let slot = Slot::create(slab, index as u32, first).ok_or(Full)?;
@@ -232,15 +319,8 @@ impl Root {
     /// Frees what was prepared for a configuration that was not taken into use after all.
     pub fn discard(&self, slab: &impl Slab) {
         for cluster in self.clusters() {
-            let prepared = cluster.prepared().swap(ptr::null_mut(), Ordering::Relaxed);
-            if let Some(rotation) = NonNull::new(prepared) {
-                // SAFETY: it was never published, and nor was its generation.
-                unsafe {
-                    let generation = ptr::from_ref(rotation.as_ref().generation());
-                    slab.free(rotation.cast());
-                    Generation::discard(slab, generation.cast_mut());
-                }
-            }
+            // SAFETY: it was never published.
+            unsafe { discard_rotation(slab, cluster.prepared()) }
         }
         // SAFETY: a cluster without a rotation was made for that configuration; workers reach
         // clusters by the configuration they run, which is none that has it.
@@ -265,20 +345,83 @@ impl Root {
         self.configuration.store(last + 1, Ordering::Release);
     }
 
-    /// Replaces the servers of a cluster, all at once.
+    /// Replaces the servers of a cluster, all at once; the settings are what they were. The caller has
+    /// the right to change settings.
     ///
     /// # Errors
     /// Where the zone is full; then nothing has changed.
     pub fn update(&self, slab: &impl Slab, cluster: &Cluster, plan: &Plan<'_>) -> Result<(), Full> {
-        self.sweep(slab);
-        let rotation = self.create_rotation(slab, plan, cluster, None).or_else(|_| {
-            self.reap();
-            self.sweep(slab);
-            self.create_rotation(slab, plan, cluster, None)
-        })?;
+        let rotation = self
+            .make_room(slab, || self.create_rotation(slab, plan, Documents::Same, cluster, None))?;
         self.publish(cluster, rotation);
         self.sweep(slab);
         Ok(())
+    }
+
+    fn make_room<T>(
+        &self,
+        slab: &impl Slab,
+        create: impl Fn() -> Result<T, Full>,
+    ) -> Result<T, Full> {
+        self.sweep(slab);
+        create().or_else(|_| {
+            self.reap();
+            self.sweep(slab);
+            create()
+        })
+    }
+
+    /// Makes all that it takes to change the settings of a cluster, which need not be there yet, and
+    /// changes nothing. The caller has the right to change settings, and keeps it until it has called
+    /// [`publish_reserved`](Self::publish_reserved) or [`discard_reserved`](Self::discard_reserved).
+    ///
+    /// # Errors
+    /// Where the zone is full; then nothing is reserved.
+    pub fn reserve(
+        &self,
+        slab: &impl Slab,
+        name: &str,
+        plan: &Plan<'_>,
+        documents: Documents<'_>,
+    ) -> Result<&'static Cluster, Full> {
+        let (cluster, rotation) = self.make_room(slab, || {
+            let cluster = self.find_or_create(slab, name)?;
+            Ok((cluster, self.create_rotation(slab, plan, documents, cluster, None)?))
+        })?;
+        cluster.reserved().store(rotation, Ordering::Release);
+        fault::point("reserve");
+        Ok(cluster)
+    }
+
+    /// Takes into use what was reserved.
+    pub fn publish_reserved(&self, slab: &impl Slab, cluster: &Cluster) {
+        let rotation = cluster.reserved().swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: null, or made in this zone, and not in use yet.
+        let Some(new) = (unsafe { rotation.as_ref() }) else { return };
+        // SAFETY: it is replaced only by who holds the slab, as we do.
+        let before = unsafe { cluster.current().as_ref() }.map(Rotation::generation);
+        let is_live = |generation: &Generation| !generation.is_deleted();
+        let (was_there, is_there) = (before.is_some_and(is_live), is_live(new.generation()));
+        let is_born = new.generation().is_born();
+        self.publish(cluster, rotation);
+        if is_born && is_there {
+            cluster.keep();
+            if !was_there {
+                self.births.fetch_add(1, Ordering::Release);
+            }
+        } else if is_born {
+            cluster.abandon();
+        }
+        self.sweep(slab);
+    }
+
+    /// Throws away what was reserved for a cluster, by whom ever.
+    pub fn discard_reserved(&self, slab: &impl Slab, cluster: &Cluster) {
+        // SAFETY: it was never published, and who reserved it is the caller, or is dead.
+        unsafe { discard_rotation(slab, cluster.reserved()) }
+        if cluster.current().is_null() && cluster.prepared().load(Ordering::Acquire).is_null() {
+            cluster.abandon();
+        }
     }
 
     /// Has the rotation of a cluster follow the health of its servers, which has changed.
@@ -323,6 +466,7 @@ impl Root {
         // SAFETY: the one is in use; the other may be null, or is freed by `sweep` only, once it is
         // in the list.
         let (new, old) = unsafe { ((*current).generation(), before.as_ref()) };
+        Document::adopt(new.documents());
         if let Some(old) = old.filter(|_| before != current) {
             let last = self.epoch.advance();
             let generation = old.generation();
@@ -335,11 +479,28 @@ impl Root {
                 for server in generation.servers_not_in(Some(new)) {
                     self.retire(ptr::from_ref(server).cast(), last);
                 }
+                self.retire_documents(generation, new, last);
                 self.retire(ptr::from_ref(generation).cast(), last);
             }
             self.retire(before.cast_const().cast(), last);
         }
         self.unfinished.store(ptr::null_mut(), Ordering::Release);
+    }
+
+    /// Retires what was kept of earlier settings, where there is more than is to be kept.
+    fn retire_documents(&self, old: &Generation, new: &Generation, last: u64) {
+        let kept: Vec<_> = Document::list(new.documents()).collect();
+        let is_kept = |document: &&Document| kept.iter().any(|other| ptr::eq(*other, *document));
+        for document in Document::list(old.documents()).filter(|document| !is_kept(document)) {
+            self.retire(ptr::from_ref(document).cast(), last);
+        }
+        // First listed, then cut off: one that dies in between has not lost them.
+        for document in kept.iter().skip(1 + MAX_EARLIER) {
+            self.retire(ptr::from_ref(*document).cast(), last);
+        }
+        if let Some(oldest) = kept.get(MAX_EARLIER) {
+            oldest.cut();
+        }
     }
 
     /// Puts a record into the list of those that wait to be freed. `link` is its address.
@@ -420,6 +581,9 @@ impl Root {
             fault::point("give back");
             server.uses().clear(slot.index());
         }
+        for cluster in self.clusters() {
+            cluster.uses().clear(slot.index());
+        }
         slot.free();
     }
 
@@ -478,7 +642,9 @@ impl Root {
             unsafe {
                 match address.as_ref().kind() {
                     Kind::Server => Server::free(slab, address.cast::<Server>().as_ref()),
-                    Kind::Generation | Kind::Rotation => slab.free(address.cast()),
+                    Kind::Generation | Kind::Rotation | Kind::Document => {
+                        slab.free(address.cast());
+                    }
                 }
             }
         });
@@ -493,10 +659,13 @@ impl Root {
             .min()
             .unwrap_or(u64::MAX)
             .min(self.configuration());
-        // SAFETY: the workers that could use them are gone.
+        // SAFETY: the workers that could use them are gone, and no other refers to them.
         unsafe {
             self.free_clusters(slab, |cluster| {
-                !cluster.current().is_null() && cluster.removed_at().is_some_and(|at| at < oldest)
+                cluster.removed_at().is_some_and(|at| at < oldest)
+                    && !cluster.uses().is_pinned()
+                    && cluster.reserved().load(Ordering::Acquire).is_null()
+                    && cluster.prepared().load(Ordering::Acquire).is_null()
             });
         }
     }
@@ -526,6 +695,11 @@ impl Root {
             let Some(rotation) = guard.rotation() else { continue };
             let name = cluster.name();
             rotation.verify().map_err(|wrong| format!("cluster {name}: {wrong}"))?;
+            for document in Document::list(rotation.generation().documents()) {
+                if waiting.contains(&NonNull::from(&document.link)) {
+                    return Err(format!("cluster {name}: its settings wait to be freed"));
+                }
+            }
             for server in rotation.generation().servers_not_in(None) {
                 if waiting.contains(&NonNull::from(&server.link)) {
                     return Err(format!("cluster {name}: {} waits to be freed", server.name()));
@@ -560,11 +734,30 @@ impl Root {
                     for server in servers {
                         Server::free(slab, server);
                     }
+                    Document::free_all(slab, generation.documents());
                     Generation::free(slab, ptr::from_ref(generation).cast_mut());
                     slab.free(rotation.cast());
                 }
+                cluster.uses().free(slab);
                 slab.free(address.cast());
             }
+        }
+    }
+}
+
+/// Frees a rotation that was never taken into use, with all that was made for it.
+///
+/// # Safety
+/// Nobody else looks at what is stored there.
+unsafe fn discard_rotation(slab: &impl Slab, place: &AtomicPtr<Rotation>) {
+    if let Some(rotation) = NonNull::new(place.swap(ptr::null_mut(), Ordering::AcqRel)) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let generation = ptr::from_ref(rotation.as_ref().generation());
+            let documents = rotation.as_ref().generation().documents();
+            slab.free(rotation.cast());
+            Generation::discard(slab, generation.cast_mut());
+            Document::discard(slab, documents.cast_mut());
         }
     }
 }

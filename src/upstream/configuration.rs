@@ -18,6 +18,7 @@ use crate::nginx::tls::Tls;
 use crate::nginx::zone::LockedSlab;
 use crate::nginx::{log, process, zone};
 use crate::shm::cluster::Cluster;
+use crate::shm::document::Documents;
 use crate::shm::generation::{LevelPlan, PeerPlan, Plan};
 use crate::shm::lock;
 use crate::shm::zone::Root;
@@ -300,7 +301,7 @@ impl Entry {
             Some((levels, addresses)) => self.plan(levels, addresses),
             None => self.plan(&self.settings.levels, &self.addresses),
         };
-        root.prepare(slab, &self.settings.name, &plan, old)
+        root.prepare(slab, &self.settings.name, &plan, Documents::None, old)
     }
 
     /// What is to be in the zone where the cluster has these levels, with these addresses.
@@ -321,6 +322,7 @@ impl Entry {
             awaits_pass,
             ring: ring::base(server.written.as_bytes()),
             sticky: server.sticky.as_bytes(),
+            found_by: if server.resolve { &server.server } else { "" },
         };
         let level = |(level, addresses): (&'a Level, &'a Vec<Vec<u8>>)| LevelPlan {
             name: level.name.as_deref().unwrap_or_default(),
@@ -333,6 +335,7 @@ impl Entry {
             protected: self.settings.protected,
             is_ordered: self.settings.order.is_some(),
             levels: levels.iter().zip(addresses).map(level).collect(),
+            ..Plan::default()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The zone as its users see it, on the heap.
 
+mod document;
 mod random;
 mod select;
 mod verdict;
@@ -11,6 +12,7 @@ use crate::logic::balance::ring::{self, Member, Ring};
 use crate::logic::health::{Finding, Health, Thresholds};
 use crate::logic::status::State;
 use crate::shm::cluster::{Cluster, Ejected, Outcome};
+use crate::shm::document::Documents;
 use crate::shm::generation::{Generation, LevelPlan, PeerPlan, Plan};
 use crate::shm::heap::Heap;
 use crate::shm::lock;
@@ -44,6 +46,7 @@ fn peer(name: &str, weight: u32) -> PeerPlan<'_> {
         awaits_pass: false,
         ring: ring::base(name.as_bytes()),
         sticky: name.as_bytes(),
+        found_by: "",
     }
 }
 
@@ -268,7 +271,7 @@ impl Zone {
 
     fn configure_plans(&self, clusters: &[(&str, &Plan<'_>)]) {
         for (name, plan) in clusters {
-            self.root.prepare(&self.heap, name, plan, None).unwrap();
+            self.root.prepare(&self.heap, name, plan, Documents::None, None).unwrap();
         }
         self.root.commit(&self.heap);
     }
@@ -486,8 +489,8 @@ fn a_reload_that_fails_changes_nothing() {
     let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
     let live = zone.heap.live();
     let plan = plan(&[vec![peer("A", 1), peer("X", 1)], vec![peer("Y", 1)]]);
-    zone.root.prepare(&zone.heap, "api", &plan, None).unwrap();
-    zone.root.prepare(&zone.heap, "new", &plan, None).unwrap();
+    zone.root.prepare(&zone.heap, "api", &plan, Documents::None, None).unwrap();
+    zone.root.prepare(&zone.heap, "new", &plan, Documents::None, None).unwrap();
     assert_eq!(names(cluster, 2), "AB");
     zone.root.discard(&zone.heap);
     assert_eq!(zone.heap.live(), live);
@@ -502,11 +505,15 @@ fn a_full_zone_refuses_and_leaves_nothing_behind() {
     let plan = plan(&[vec![peer("A", 1), peer("X", 1), peer("Y", 1), peer("Z", 1)]]);
     for room in 0..6 {
         zone.heap.left.set(Some(room));
-        let new = zone.root.prepare(&zone.heap, "new", &plan, None);
+        let new = zone.root.prepare(&zone.heap, "new", &plan, Documents::None, None);
         assert_eq!(new, Err(Full), "{room}");
         if room < 4 {
             zone.heap.left.set(Some(room));
-            assert_eq!(zone.root.prepare(&zone.heap, "api", &plan, None), Err(Full), "{room}");
+            assert_eq!(
+                zone.root.prepare(&zone.heap, "api", &plan, Documents::None, None),
+                Err(Full),
+                "{room}"
+            );
         }
         zone.root.discard(&zone.heap);
         assert_eq!(zone.heap.live(), live);
@@ -587,7 +594,7 @@ fn limited_again() -> PeerPlan<'static> {
 fn a_server_that_comes_back_during_a_reload_is_not_freed() {
     let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
     let both = plan(&[vec![peer("A", 1), peer("B", 1)]]);
-    zone.root.prepare(&zone.heap, "api", &both, None).unwrap();
+    zone.root.prepare(&zone.heap, "api", &both, Documents::None, None).unwrap();
     zone.root.update(&zone.heap, &cluster, &plan(&[vec![peer("A", 1)]])).unwrap();
     zone.root.sweep(&zone.heap);
     zone.root.commit(&zone.heap);
@@ -708,7 +715,7 @@ fn another_zone_takes_over_what_is_known() {
     assert_eq!(names(cluster, 3), "AAB");
     old.check(&cluster, "C", Some("status 500"));
     let new = Zone::new();
-    new.root.prepare(&new.heap, "api", &plan(&levels), Some(old.root)).unwrap();
+    new.root.prepare(&new.heap, "api", &plan(&levels), Documents::None, Some(old.root)).unwrap();
     new.root.commit(&new.heap);
     let carried = new.used("api");
     let c = carried.lock().generation().unwrap().peers()[2].server;
@@ -743,7 +750,7 @@ fn a_late_worker_is_counted_in_what_is_being_prepared() {
     let own = lock::own_id();
     while zone.root.claim_slot(own, 1, 1, 7).is_some() {}
     let next = plan(&[vec![peer("A", 1), peer("B", 1)]]);
-    zone.root.prepare(&zone.heap, "api", &next, None).unwrap();
+    zone.root.prepare(&zone.heap, "api", &next, Documents::None, None).unwrap();
     zone.root.reserve_slots(&zone.heap, 1).unwrap();
     let late = zone.root.claim_slot(own, 2, 1, 8).unwrap();
     zone.root.commit(&zone.heap);
