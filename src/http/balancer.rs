@@ -1,30 +1,34 @@
 //! The way from an `upstream` block to its cluster, and from a request to the block's.
 
+use std::rc::Rc;
+
 use ngx::core::Status;
 use ngx::ffi::{
     ngx_addr_t, ngx_array_create, ngx_array_t, ngx_conf_t, ngx_http_request_t,
     ngx_http_upstream_init_round_robin, ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t,
-    ngx_http_upstream_t, ngx_int_t, ngx_uint_t, NGX_HTTP_LOCK, NGX_HTTP_PATCH, NGX_HTTP_POST,
-    NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_FT_ERROR, NGX_HTTP_UPSTREAM_FT_HTTP_403,
-    NGX_HTTP_UPSTREAM_FT_HTTP_404, NGX_HTTP_UPSTREAM_FT_HTTP_429, NGX_HTTP_UPSTREAM_FT_HTTP_500,
-    NGX_HTTP_UPSTREAM_FT_HTTP_502, NGX_HTTP_UPSTREAM_FT_HTTP_503, NGX_HTTP_UPSTREAM_FT_HTTP_504,
-    NGX_HTTP_UPSTREAM_FT_INVALID_HEADER, NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT,
-    NGX_HTTP_UPSTREAM_FT_TIMEOUT,
+    ngx_http_upstream_t, ngx_int_t, ngx_str_t, ngx_uint_t, NGX_HTTP_LOCK, NGX_HTTP_PATCH,
+    NGX_HTTP_POST, NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_FT_ERROR,
+    NGX_HTTP_UPSTREAM_FT_HTTP_403, NGX_HTTP_UPSTREAM_FT_HTTP_404, NGX_HTTP_UPSTREAM_FT_HTTP_429,
+    NGX_HTTP_UPSTREAM_FT_HTTP_500, NGX_HTTP_UPSTREAM_FT_HTTP_502, NGX_HTTP_UPSTREAM_FT_HTTP_503,
+    NGX_HTTP_UPSTREAM_FT_HTTP_504, NGX_HTTP_UPSTREAM_FT_INVALID_HEADER,
+    NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT, NGX_HTTP_UPSTREAM_FT_TIMEOUT,
 };
 use ngx::http::{HttpModule, HttpModuleMainConf, HttpModuleServerConf, NgxHttpUpstreamModule};
 
-use super::expression::Expressions;
+use super::expression::{Expression, Expressions};
 use super::module::{LevelConf, LevelServers, MainConf, Module, ServerConf, UpstreamConf};
 use super::{blocks, checks, stock, timeouts, variables};
-use crate::logic::balance::{ring, Method};
+use crate::logic::balance::ring;
+use crate::logic::change::{self, MOST_ON_RING};
 use crate::logic::directive::{self, ClusterDirective, Only};
-use crate::logic::order;
 use crate::logic::settings::{Balance, Check, Cluster, Level, Limits, Server, ServerCheck, Time};
 use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
+use crate::nginx::resolver::Resolver;
 use crate::shm::cluster::Outcome;
-use crate::upstream::configuration::Entry;
-use crate::upstream::peer::{Tries, Wish};
+use crate::upstream::entry::{Configured, Current, Entry};
+use crate::upstream::peer::{begin_unknown, Tries, Wish};
+use crate::upstream::plan::Addresses;
 use crate::upstream::subsystem::{Answer, Subsystem};
 
 /// The http subsystem.
@@ -162,6 +166,12 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
         }
     }
     upstream.peer.init = Some(init_peer);
+    own.is_installed.set(true);
+    if own.named_by.is_some() {
+        return check_named(upstream, own).map_err(|message| {
+            cf.refuse_at(position, format_args!("\"checkups_cluster\" directive: {message}"));
+        });
+    }
 
     // SAFETY: the configuration is being read, and nobody else uses ours meanwhile.
     let Some(main) = Module::main_conf_mut(unsafe { &*cf.as_ptr() }) else { return Err(()) };
@@ -175,10 +185,23 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
         cf.refuse_at(position, format_args!("\"checkups_cluster\" directive: {message}"));
     })?;
     if let Some((text, _, position)) = &own.order {
-        check_order(text, &settings.levels).map_err(|message| cf.refuse_at(position, message))?;
+        if !change::finds_level(Some(text), &settings.levels) {
+            let message = format!(
+                "\"checkups_order\" directive: there is no level of \"{text}\" in the block"
+            );
+            cf.refuse_at(position, message);
+            return Err(());
+        }
     }
     if let Some((balance, _, position)) = &own.balance {
-        check_ring(balance, &settings.levels).map_err(|message| cf.refuse_at(position, message))?;
+        if let Some(sum) = change::too_much_for_ring(balance, &settings.levels) {
+            let message = format!(
+                "\"checkups_balance\" directive: the weights of a level add up to {sum}, with a hash \
+                 they may to {MOST_ON_RING}"
+            );
+            cf.refuse_at(position, message);
+            return Err(());
+        }
     }
     for server in &own.servers {
         if !addresses.iter().flatten().any(|address| server.addresses.contains(address)) {
@@ -193,7 +216,8 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
     if let Some(other) = main.clusters.cluster(&settings.name) {
         let message = format!(
             "\"checkups_cluster\" directive: duplicate cluster name \"{}\", it is that of the upstream in {} as well",
-            settings.name, other.position
+            settings.name,
+            other.configured.as_ref().map_or(position, |configured| &configured.position)
         );
         cf.refuse_at(position, message);
         return Err(());
@@ -202,9 +226,27 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
         order: own.order.take().map(|(_, expression, _)| expression),
         keys: own.balance.take().map_or(Vec::new(), |(_, keys, _)| keys),
     };
-    own.index.set(Some(main.clusters.add(Entry::new(settings, addresses, tls, position.clone()))));
+    let configured = Configured::new(settings, addresses, tls, position.clone());
+    own.index.set(Some(main.clusters.add(Entry::new(configured))));
     main.expressions.push(expressions);
     Ok(())
+}
+
+/// Looks whether anything is said of the clusters in a block that only names them.
+fn check_named(upstream: &ngx_http_upstream_srv_conf_t, own: &UpstreamConf) -> Result<(), String> {
+    let directive = if blocks::has_servers(upstream) {
+        "server"
+    } else if own.checks.position().is_some() {
+        "checkups_check"
+    } else if let Some((name, _)) = &own.needs_cluster {
+        name
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "it names the clusters by a variable, \"{directive}\" does not go with that: it is said of \
+         each cluster"
+    ))
 }
 
 /// What nginx has read of each level.
@@ -308,35 +350,6 @@ fn array(cf: &mut Conf, servers: &[ngx_http_upstream_server_t]) -> Result<*mut n
     }
 }
 
-/// Socket addresses, level by level.
-type Addresses = Vec<Vec<Vec<u8>>>;
-
-/// The most that the weights of a level may add up to where a ring is made of them: each unit has 160
-/// points of 8 bytes in every worker.
-const MOST_ON_RING: u64 = 20_000;
-
-/// An order without variables that names no level would leave no server to any request.
-fn check_order(text: &str, levels: &[Level]) -> Result<(), String> {
-    let found =
-        order::levels(text.as_bytes(), levels.len(), |number| levels[number].name.as_deref());
-    if text.contains('$') || found.is_none_or(|found| !found.is_empty()) {
-        return Ok(());
-    }
-    Err(format!("\"checkups_order\" directive: there is no level of \"{text}\" in the block"))
-}
-
-fn check_ring(balance: &Balance, levels: &[Level]) -> Result<(), String> {
-    let weight = |level: &Level| level.servers.iter().map(|server| u64::from(server.weight)).sum();
-    let most: u64 = levels.iter().map(weight).max().unwrap_or(0);
-    if balance.method() != Method::Hash || most <= MOST_ON_RING {
-        return Ok(());
-    }
-    Err(format!(
-        "\"checkups_balance\" directive: the weights of a level add up to {most}, with a hash they may \
-         to {MOST_ON_RING}"
-    ))
-}
-
 /// The settings of a block.
 fn read(
     upstream: &ngx_http_upstream_srv_conf_t,
@@ -426,6 +439,7 @@ pub(super) fn settings(
         check: more.map_or_else(ServerCheck::default, |more| more.check.clone()),
         written: String::from_utf8_lossy(written).into_owned(),
         sticky: sticky(server, &name),
+        addresses: Vec::new(),
         server: name,
     })
 }
@@ -482,18 +496,24 @@ pub(super) fn complete(cf: &mut Conf) -> Result<(), ()> {
         stock::watch(cf, *upstream, own)?;
     }
     variables::check(cf)?;
+    checks::look_at_definitions(cf)?;
 
     // SAFETY: the configuration is being read, and nobody else uses ours meanwhile.
     let Some(main) = Module::main_conf_mut(unsafe { &*cf.as_ptr() }) else {
         return Ok(());
     };
+    main.clusters.resolver = Resolver::of_http(cf);
+    main.clusters.is_variable = variables::known(cf);
+    if main.clusters.needs_zone {
+        main.clusters.plain_tls = checks::plain_tls(cf);
+    }
     // SAFETY: nginx allocated it in the pool of the cycle, where it stays.
     unsafe { main.clusters.declare_zone(cf, Module::module()) }
 }
 
 fn check_block(cf: &mut Conf, own: &UpstreamConf) -> Result<(), ()> {
     let (position, message) = match (&own.cluster, &own.needs_cluster) {
-        (Some((_, position)), _) if own.index.get().is_none() => (
+        (Some((_, position)), _) if !own.is_installed.get() => (
             position,
             "\"checkups_cluster\" directive: a balancing method behind it replaces it, remove that \
              method (ip_hash, least_conn, hash, random)"
@@ -509,24 +529,55 @@ fn check_block(cf: &mut Conf, own: &UpstreamConf) -> Result<(), ()> {
     Err(())
 }
 
-/// What a request wants of a cluster, by the number of that.
+/// What a request wants of a cluster.
 ///
 /// # Safety
 /// The result is used for no longer than the request lives.
 pub(super) unsafe fn wish(
     request: *mut ngx_http_request_t,
     main: &MainConf,
-    index: usize,
+    entry: &Entry,
+    current: &Current,
 ) -> Wish<'static> {
-    let Some(Expressions { order, keys }) = main.expressions.get(index) else {
-        return Wish::default();
-    };
+    let configured = entry.configured.as_ref();
+    let expressions = configured.and_then(|configured| main.expressions.get(configured.number));
     // SAFETY: as the caller says.
-    unsafe {
-        let order = order.as_ref().and_then(|order| order.value(request)).unwrap_or_default();
-        let mut keys = keys.iter().filter_map(|key| key.value(request));
-        Wish { order, key: keys.find(|key| !key.is_empty()).map(ring::key) }
-    }
+    let order = expressions
+        .and_then(|expressions| expressions.order.as_ref())
+        .and_then(|order| unsafe { order.value(request) })
+        .unwrap_or_default();
+    let is_as_configured =
+        configured.is_some_and(|it| it.settings.balance == current.settings.balance);
+    let key = match expressions {
+        Some(Expressions { keys, .. }) if is_as_configured => {
+            // SAFETY: likewise.
+            let mut keys = keys.iter().filter_map(|key| unsafe { key.value(request) });
+            keys.find(|key| !key.is_empty())
+        }
+        _ => {
+            let names = current.settings.balance.keys();
+            let names = names.iter().filter_map(|key| key.strip_prefix('$'));
+            // SAFETY: likewise.
+            let mut keys = names.filter_map(|name| unsafe { variables::value(request, name) });
+            keys.find(|key| !key.is_empty())
+        }
+    };
+    Wish { order, key: key.map(ring::key) }
+}
+
+/// The cluster that requests to a block go to, by its name. `Err`: the name, where there is none.
+///
+/// # Safety
+/// The result is used for no longer than the request lives.
+unsafe fn named(
+    request: *mut ngx_http_request_t,
+    main: &MainConf,
+    name: &Expression,
+) -> Result<Rc<Entry>, &'static [u8]> {
+    // SAFETY: as the caller says.
+    let name = unsafe { name.value(request) }.unwrap_or_default();
+    let found = std::str::from_utf8(name).ok().and_then(|name| main.clusters.find(name));
+    found.filter(|entry| entry.watch.is_none()).ok_or(name)
 }
 
 /// Prepares a request for its tries: nginx's `peer.init`.
@@ -537,25 +588,26 @@ unsafe extern "C" fn init_peer(
     guard(Status::NGX_ERROR, || {
         // SAFETY: nginx calls it with a request that it begins to proxy, and the block for it.
         let (inner, upstream) = unsafe { (&mut *request, &mut *upstream) };
-        let index = Module::server_conf(upstream).and_then(|own| own.index.get());
-        let (Some(main), Some(index)) = (Module::main(inner), index) else {
+        let (Some(main), Some(own)) = (Module::main(inner), Module::server_conf(upstream)) else {
             return Status::NGX_ERROR;
         };
-        let Some(entry) = main.clusters.clusters().get(index) else { return Status::NGX_ERROR };
+        // SAFETY: a request that is proxied has an upstream.
+        let proxied = unsafe { &mut *inner.upstream };
+        let entry = match &own.named_by {
+            // SAFETY: the name is used during this call only.
+            Some(name) => unsafe { named(request, main, name) },
+            None => {
+                let index = own.index.get().unwrap_or(usize::MAX);
+                main.clusters.clusters().get(index).cloned().ok_or(&[][..])
+            }
+        };
         // SAFETY: the peer, the pool and the settings are the request's, which has an upstream now;
         // the name is the configuration's, which the request keeps alive.
         let begun = unsafe {
-            let settings = &entry.settings;
-            let proxied = &mut *inner.upstream;
-            let next_timeout = (*proxied.conf).next_upstream_timeout;
-            let own =
-                timeouts::settings(proxied.conf, settings.timeouts, settings.limits, inner.pool);
-            if let Some(own) = own {
-                proxied.conf = own;
+            match entry {
+                Ok(entry) => begin(request, proxied, main, entry, &mut upstream.host),
+                Err(name) => begin_unknown(&mut proxied.peer, inner.pool, name, &mut upstream.host),
             }
-            let wish = wish(request, main, index);
-            let (peer, pool) = (&mut proxied.peer, inner.pool);
-            Tries::<Http>::begin(peer, request, pool, entry, &mut upstream.host, wish, next_timeout)
         };
         match begun {
             Ok(()) => Status::NGX_OK,
@@ -563,4 +615,29 @@ unsafe extern "C" fn init_peer(
         }
     })
     .into()
+}
+
+/// # Safety
+/// The request is one that nginx begins to proxy; `upstream` lives for as long as it.
+unsafe fn begin(
+    request: *mut ngx_http_request_t,
+    proxied: &mut ngx_http_upstream_t,
+    main: &MainConf,
+    entry: Rc<Entry>,
+    upstream: *mut ngx_str_t,
+) -> Result<(), ()> {
+    let current = entry.current();
+    let settings = &current.settings;
+    // SAFETY: as the caller says.
+    unsafe {
+        let pool = (*request).pool;
+        let next_timeout = (*proxied.conf).next_upstream_timeout;
+        let own = timeouts::settings(proxied.conf, settings.timeouts, settings.limits, pool);
+        if let Some(own) = own {
+            proxied.conf = own;
+        }
+        let wish = wish(request, main, &entry, &current);
+        let peer = &mut proxied.peer;
+        Tries::<Http>::begin(peer, request, pool, (entry, current), upstream, wish, next_timeout)
+    }
 }

@@ -33,6 +33,9 @@ pub(super) fn check_level(
     own: &UpstreamConf,
     level: &LevelDirective,
 ) -> Result<(), Wrong> {
+    if own.named_by.is_some() {
+        return Err("it does not go with a cluster that is named by a variable".into());
+    }
     if own.cluster.is_none() {
         return Err("it must stand behind \"checkups_cluster\"".into());
     }
@@ -57,7 +60,7 @@ static PLACEHOLDER: &[u8] = b"servers of levels";
 
 /// nginx refuses a block without servers: one that is never used stands for those of the levels. A
 /// balancing method that replaces ours takes it for a server, until we refuse that method.
-fn add_placeholder(cf: &mut Conf, servers: *mut ngx_array_t) -> Result<(), Wrong> {
+pub(super) fn add_placeholder(cf: &mut Conf, servers: *mut ngx_array_t) -> Result<(), Wrong> {
     // SAFETY: the array is that of the block that is being read; structures of zeros are valid, and
     // what they refer to lives in the pool of the cycle.
     unsafe {

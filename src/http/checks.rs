@@ -6,9 +6,10 @@ use super::module::{Module, UpstreamConf};
 use super::wrong::Wrong;
 use crate::logic::directive::CheckDirective;
 use crate::logic::password::Password;
-use crate::logic::settings::{Check, Source, Ssl};
+use crate::logic::settings::{self, Check, Source, Ssl};
 use crate::nginx::conf::{Conf, Position};
 use crate::nginx::tls::{Tls, TlsError};
+use crate::upstream::definition::Definition;
 
 /// The most checks of an upstream.
 pub(super) use crate::shm::server::MAX_CHECKS;
@@ -17,18 +18,9 @@ pub(super) use crate::shm::server::MAX_CHECKS;
 #[derive(Default)]
 pub(super) struct Checks {
     /// `checkups_check TYPE`, line by line.
-    lines: Vec<Line>,
+    lines: Vec<Definition>,
     /// `checkups_check off`.
     are_off: bool,
-}
-
-/// One `checkups_check`.
-struct Line {
-    directive: CheckDirective,
-    /// What stands in the file that the directive names.
-    password: Option<Password>,
-    tls: Option<Tls>,
-    position: Position,
 }
 
 /// A check, with what it needs where it uses TLS.
@@ -54,19 +46,7 @@ impl Checks {
         if self.lines.len() == MAX_CHECKS {
             return Err(format!("there are too many, a block has at most {MAX_CHECKS}").into());
         }
-        let password = match &directive.password_file {
-            Some(file) => Some(read_password(cf, file)?),
-            None => None,
-        };
-        let tls = match directive.tls() {
-            None => None,
-            Some(settings) => match Tls::create(cf, settings) {
-                Ok(tls) => Some(tls),
-                Err(TlsError::Absent) if settings.ssl == Ssl::Auto => None,
-                Err(error) => return Err(error.to_string().into()),
-            },
-        };
-        self.lines.push(Line { directive, password, tls, position: cf.position() });
+        self.lines.push(define(cf, directive)?);
         Ok(())
     }
 
@@ -107,21 +87,11 @@ pub(super) fn of_upstream(
     };
     // SAFETY: likewise.
     let main = Module::main_conf(unsafe { &*cf.as_ptr() });
-    let matches = main.map_or(&[][..], |main| &main.matches);
-    let complete = |line: &Line| {
-        let wrong = |reason: &dyn std::fmt::Display| {
+    let matches = main.map_or(&[][..], |main| &main.clusters.matches);
+    let complete = |line: &Definition| {
+        let mut check = line.complete(host, matches).map_err(|reason| {
             (line.position.clone(), format!("\"checkups_check\" directive: {reason}"))
-        };
-        let block = match &line.directive.matching {
-            None => None,
-            Some(name) => {
-                let missing = || wrong(&format_args!("there is no checkups_match \"{name}\""));
-                Some(matches.iter().find(|block| block.name() == name).ok_or_else(missing)?)
-            }
-        };
-        let completed = line.directive.complete(host, line.password.as_ref(), block);
-        let mut check = completed.map_err(|error| wrong(&error))?;
-        check.tls = check.tls.filter(|_| line.tls.is_some());
+        })?;
         // A cluster has a setting of its own for that.
         check.protected = check.protected.filter(|_| own.cluster.is_none());
         Ok((check, line.tls))
@@ -131,6 +101,59 @@ pub(super) fn of_upstream(
         check.source = Source::Configured(number);
     }
     Ok(found)
+}
+
+/// Looks whether the checks by `checkups_check_define` are complete, when the whole configuration was
+/// read.
+///
+/// # Errors
+/// Where one is not; it was logged.
+pub(super) fn look_at_definitions(cf: &mut Conf) -> Result<(), ()> {
+    // SAFETY: the http block was just read, and nginx has its context.
+    let Some(main) = Module::main_conf(unsafe { &*cf.as_ptr() }) else { return Ok(()) };
+    for definition in main.clusters.definitions.values() {
+        if let Err(reason) = definition.complete("cluster", &main.clusters.matches) {
+            let message = format_args!("\"checkups_check_define\" directive: {reason}");
+            cf.refuse_at(&definition.position, message);
+            return Err(());
+        }
+    }
+    Ok(())
+}
+
+/// What checks need that are given at run time and use TLS: nothing is verified. `None`: this nginx has
+/// no TLS.
+pub(super) fn plain_tls(cf: &mut Conf) -> Option<Tls> {
+    let settings = settings::Tls {
+        ssl: Ssl::On,
+        verify: false,
+        name: String::new(),
+        trusted_certificate: None,
+        certificate: None,
+        certificate_key: None,
+        protocols: Vec::new(),
+    };
+    Tls::create(cf, &settings).ok()
+}
+
+/// What a directive says that stands where the reader is. What it names is read.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub(super) fn define(cf: &mut Conf, directive: CheckDirective) -> Result<Definition, Wrong> {
+    let password = match &directive.password_file {
+        Some(file) => Some(read_password(cf, file)?),
+        None => None,
+    };
+    let tls = match directive.tls() {
+        None => None,
+        Some(settings) => match Tls::create(cf, settings) {
+            Ok(tls) => Some(tls),
+            Err(TlsError::Absent) if settings.ssl == Ssl::Auto => None,
+            Err(error) => return Err(error.to_string().into()),
+        },
+    };
+    Ok(Definition { directive, password, tls, position: cf.position() })
 }
 
 /// The password in a file, whose name is relative to the configuration.

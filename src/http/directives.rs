@@ -11,24 +11,28 @@ use ngx::ffi::{
     NGX_HTTP_UPSTREAM_FAIL_TIMEOUT, NGX_HTTP_UPSTREAM_MAX_CONNS, NGX_HTTP_UPSTREAM_MAX_FAILS,
     NGX_HTTP_UPSTREAM_WEIGHT, NGX_HTTP_UPS_CONF,
 };
-use ngx::http::{HttpModuleLocationConf, NgxHttpCoreModule};
+use ngx::http::{HttpModuleLocationConf, HttpModuleMainConf, NgxHttpCoreModule};
 use ngx::ngx_string;
 
 use super::blocks::upstream;
 use super::expression::Expression;
-use super::module::{LevelConf, LevelServers, LocationConf, MainConf, ServerConf, UpstreamConf};
+use super::module::{
+    LevelConf, LevelServers, LocationConf, MainConf, Module, ServerConf, UpstreamConf,
+};
 use super::wrong::Wrong;
-use super::{api, balancer, blocks, matches, stock};
+use super::{api, balancer, blocks, checks, matches, stock};
 use crate::logic::directive::{self, DirectiveError};
 use crate::nginx::conf::{self, Conf};
 use crate::nginx::guard::guard;
 use crate::nginx::zone::min_size;
+use crate::nginx::{paths, thread};
 use crate::upstream::configuration::Zone;
+use crate::upstream::state::Directory;
 
 const SRV_CONF_OFFSET: ngx_uint_t = offset_of!(ngx_http_conf_ctx_t, srv_conf);
 
 /// The table for nginx.
-pub(super) static mut NGX_HTTP_CHECKUPS_COMMANDS: [ngx_command_t; 12] = [
+pub(super) static mut NGX_HTTP_CHECKUPS_COMMANDS: [ngx_command_t; 14] = [
     ngx_command_t {
         name: ngx_string!("checkups_zone"),
         type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1) as ngx_uint_t,
@@ -102,6 +106,22 @@ pub(super) static mut NGX_HTTP_CHECKUPS_COMMANDS: [ngx_command_t; 12] = [
         post: std::ptr::null_mut(),
     },
     ngx_command_t {
+        name: ngx_string!("checkups_check_define"),
+        type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_ANY) as ngx_uint_t,
+        set: Some(cmd_set_check_define),
+        conf: NGX_HTTP_MAIN_CONF_OFFSET,
+        offset: 0,
+        post: std::ptr::null_mut(),
+    },
+    ngx_command_t {
+        name: ngx_string!("checkups_state"),
+        type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1) as ngx_uint_t,
+        set: Some(cmd_set_state),
+        conf: NGX_HTTP_MAIN_CONF_OFFSET,
+        offset: 0,
+        post: std::ptr::null_mut(),
+    },
+    ngx_command_t {
         name: ngx_string!("checkups_match"),
         type_: (NGX_HTTP_MAIN_CONF | NGX_CONF_BLOCK | NGX_CONF_TAKE1) as ngx_uint_t,
         set: Some(matches::cmd_set_match),
@@ -159,6 +179,74 @@ unsafe extern "C" fn cmd_set_zone(
     })
 }
 
+/// The body of the handler of a directive in the `http` block.
+///
+/// # Safety
+/// `cf` and `conf` are what nginx calls the handler with.
+unsafe fn in_http(
+    cf: *mut ngx_conf_t,
+    conf: *mut c_void,
+    body: impl FnOnce(&mut Conf, &mut MainConf) -> Result<(), Wrong>,
+) -> *mut c_char {
+    guard(super::module::FAILED, || {
+        // SAFETY: nginx calls it with the main configuration, as the table asks.
+        let (cf, main) = unsafe { (Conf::from_ptr(cf), &mut *conf.cast::<MainConf>()) };
+        match body(cf, main) {
+            Ok(()) => conf::OK,
+            Err(Wrong::Because(reason)) => cf.refuse(reason),
+            Err(Wrong::Logged) => super::module::FAILED,
+        }
+    })
+}
+
+/// `checkups_state DIRECTORY`
+unsafe extern "C" fn cmd_set_state(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let body = |cf: &mut Conf, main: &mut MainConf| {
+        if main.clusters.state.is_some() {
+            return Err("it is duplicate, there is one directory".into());
+        }
+        // NGX_CONF_TAKE1: there is one word.
+        let name =
+            String::from_utf8(cf.words()[1].to_vec()).map_err(|_| DirectiveError::NotText)?;
+        if name.is_empty() {
+            return Err("the name of a directory is missing".into());
+        }
+        let path = paths::add_path(cf, &name).map_err(|()| Wrong::Logged)?;
+        thread::declare(cf).map_err(|()| Wrong::Logged)?;
+        main.clusters.state = Some(Directory::new(path));
+        main.clusters.needs_zone = true;
+        Ok(())
+    };
+    // SAFETY: as of nginx.
+    unsafe { in_http(cf, conf, body) }
+}
+
+/// `checkups_check_define NAME TYPE [parameter=value ...]`
+unsafe extern "C" fn cmd_set_check_define(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    let body = |cf: &mut Conf, main: &mut MainConf| {
+        let (name, check) = directive::check_define(&cf.words()[1..])?;
+        if let Some(other) = main.clusters.definitions.get(&name) {
+            let position = &other.position;
+            return Err(
+                format!("duplicate name \"{name}\", it is that in {position} as well").into()
+            );
+        }
+        let definition = checks::define(cf, check)?;
+        main.clusters.definitions.insert(name, definition);
+        Ok(())
+    };
+    // SAFETY: as of nginx.
+    unsafe { in_http(cf, conf, body) }
+}
+
 /// The body of the handler of a directive in an `upstream` block.
 ///
 /// # Safety
@@ -210,6 +298,10 @@ unsafe extern "C" fn cmd_set_cluster(
 ) -> *mut c_char {
     let body = |cf: &mut Conf, own: &mut UpstreamConf| {
         let parsed = directive::cluster(&cf.words()[1..])?;
+        if let Some(text) = &parsed.named_by {
+            let name = Expression::compile(cf, text).map_err(|()| Wrong::Logged)?;
+            own.named_by = Some(name);
+        }
         once(&mut own.cluster, (parsed, cf.position()))?;
         let upstream = upstream(cf)?;
         if upstream.peer.init_upstream.is_some() {
@@ -225,6 +317,9 @@ unsafe extern "C" fn cmd_set_cluster(
             | NGX_HTTP_UPSTREAM_FAIL_TIMEOUT
             | NGX_HTTP_UPSTREAM_DOWN
             | NGX_HTTP_UPSTREAM_BACKUP) as ngx_uint_t;
+        if own.named_by.is_some() {
+            blocks::add_placeholder(cf, upstream.servers)?;
+        }
         Ok(())
     };
     // SAFETY: as of nginx.
@@ -384,6 +479,11 @@ unsafe extern "C" fn cmd_set_api(
                 "it must stand in a location that is given by a prefix: not by \"=\", a regular \
                  expression or a name",
             );
+        }
+        // SAFETY: likewise.
+        let main = Module::main_conf_mut(unsafe { &*cf.as_ptr() });
+        if let Some(main) = main.filter(|_| parsed.write) {
+            main.clusters.needs_zone = true;
         }
         location.handler = Some(api::handler);
         own.api = Some(parsed);

@@ -25,7 +25,7 @@ pub(super) unsafe extern "C" fn cmd_set_match(
             Ok(block) => block,
             Err(error) => return cf.refuse(error),
         };
-        let mut known = main.matches.iter().zip(&main.match_positions);
+        let mut known = main.clusters.matches.iter().zip(&main.match_positions);
         if let Some((_, position)) = known.find(|(other, _)| other.name() == block.name()) {
             let name = block.name();
             return cf.refuse(format_args!(
@@ -38,7 +38,7 @@ pub(super) unsafe extern "C" fn cmd_set_match(
         }
         match block.finish() {
             Ok(matching) => {
-                main.matches.push(Rc::new(matching));
+                main.clusters.matches.push(Rc::new(matching));
                 main.match_positions.push(position);
                 conf::OK
             }

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::ffi::{c_char, c_void};
 use std::ptr::{addr_of, addr_of_mut};
-use std::rc::Rc;
 
 use ngx::core::Status;
 use ngx::ffi::{
@@ -21,7 +20,6 @@ use super::{api, balancer, directives, variables};
 use crate::logic::directive::{
     ApiDirective, ClusterDirective, LevelDirective, Only, ServerDirective,
 };
-use crate::logic::matching::Match;
 use crate::logic::settings::{Balance, Statuses};
 use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
@@ -36,9 +34,7 @@ pub(super) struct MainConf {
     pub clusters: Configuration,
     /// What their requests depend on, cluster by cluster.
     pub expressions: Vec<Expressions>,
-    /// `checkups_match`.
-    pub matches: Vec<Rc<Match>>,
-    /// Where they are written, one by one.
+    /// Where the `checkups_match` blocks are written, one by one.
     pub match_positions: Vec<Position>,
 }
 
@@ -47,6 +43,10 @@ pub(super) struct MainConf {
 pub(super) struct UpstreamConf {
     /// `checkups_cluster`.
     pub cluster: Option<(ClusterDirective, Position)>,
+    /// The name of the cluster, where it is by variables.
+    pub named_by: Option<Expression>,
+    /// Whether requests to the block come to us.
+    pub is_installed: Cell<bool>,
     /// `checkups_check`.
     pub checks: Checks,
     /// `checkups_balance`, and the strings that make the key of a hash.

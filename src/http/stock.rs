@@ -2,6 +2,7 @@
 //! what every balancer of nginx goes by.
 
 use std::ptr::{self, addr_of, addr_of_mut, NonNull};
+use std::rc::Rc;
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,8 +26,9 @@ use crate::logic::settings::{
 use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
 use crate::shm::fault;
-use crate::upstream::configuration::Entry;
-use crate::upstream::watched::{Busy, Listed, Peers, Rule};
+use crate::upstream::entry::{Configured, Entry};
+use crate::upstream::plan::Listed;
+use crate::upstream::watched::{Busy, Peers, Rule};
 
 /// Our bit in `down` of a server of nginx, which leaves every server alone with any bit there.
 ///
@@ -122,12 +124,13 @@ pub(super) fn watch(
     if let Some(other) = main.clusters.cluster(&settings.name) {
         let message = of_checks(&format_args!(
             "duplicate cluster name, it is that of the upstream in {} as well",
-            other.position
+            other.configured.as_ref().map_or(&position, |configured| &configured.position)
         ));
         cf.refuse_at(place, message);
         return Err(());
     }
-    let entry = Entry::new(settings, addresses, tls, position).watched(Box::new(stock));
+    let configured = Configured::new(settings, addresses, tls, position);
+    let entry = Entry::new(configured).watched(Box::new(stock));
     own.index.set(Some(main.clusters.add(entry)));
     main.expressions.push(Expressions::default());
     // Whatever nginx's modules have put here is called by ours: by now each has had its turn.
@@ -167,7 +170,7 @@ unsafe extern "C" fn init_peer(
     request: *mut ngx_http_request_t,
     upstream: *mut ngx_http_upstream_srv_conf_t,
 ) -> ngx_int_t {
-    let found: Option<(ngx_http_upstream_init_peer_pt, &'static Entry)> = guard(None, || {
+    let found: Option<(ngx_http_upstream_init_peer_pt, &'static Rc<Entry>)> = guard(None, || {
         // SAFETY: nginx calls it with a request that it begins to proxy, and the block for it.
         let (request, upstream) = unsafe { (&*request, &*upstream) };
         let own = Module::server_conf(upstream)?;
@@ -297,6 +300,7 @@ impl Stock {
                 check: self.check(address_of(peer), &written),
                 written,
                 sticky: String::new(),
+                addresses: Vec::new(),
             }
         }
     }

@@ -2,10 +2,12 @@
 
 use std::ffi::{c_char, c_void};
 use std::fmt::{self, Write};
-use std::ptr::fn_addr_eq;
+use std::ptr::{self, fn_addr_eq};
+use std::rc::Rc;
 
 use ngx::ffi::{
-    ngx_http_add_variable, ngx_http_request_t, ngx_http_variable_t, ngx_http_variable_value_t,
+    ngx_hash_find, ngx_hash_key, ngx_http_add_variable, ngx_http_core_main_conf_t,
+    ngx_http_get_variable, ngx_http_request_t, ngx_http_variable_t, ngx_http_variable_value_t,
     ngx_int_t, ngx_pool_cleanup_add, ngx_str_t, ngx_uint_t, NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE,
     NGX_HTTP_VAR_PREFIX, NGX_LOG_ERR, NGX_OK,
 };
@@ -18,7 +20,8 @@ use crate::logic::api::Refusal;
 use crate::nginx::conf::{self, Conf};
 use crate::nginx::guard::guard;
 use crate::nginx::{log, pool};
-use crate::upstream::configuration::Entry;
+use crate::upstream::configuration::{Configuration, IsVariable};
+use crate::upstream::entry::Entry;
 use crate::upstream::peer::{select_once, Entered, Tries};
 
 /// How the name of a variable begins that selects a server.
@@ -102,16 +105,15 @@ unsafe extern "C" fn select(
         let (inner, name) = unsafe { (&*request, conf::bytes(*(data as *const ngx_str_t))) };
         let name = name.get(SELECT.len()..).unwrap_or_default();
         let Some(main) = Module::main(inner) else { return NGX_ERROR as ngx_int_t };
-        let entries = main.clusters.clusters();
-        let found = match find(entries, name) {
-            Some(index) if entries[index].watch.is_none() => Ok(index),
-            Some(_) => Err(Refusal::BalancedByNginx.sentence()),
-            None => Err("unknown cluster"),
+        let found = match find(&main.clusters, name) {
+            Some(entry) if entry.watch.is_none() => Ok(entry),
+            Some(_) => Err(Refusal::BalancedByNginx.sentence().to_owned()),
+            None => Err("unknown cluster".to_owned()),
         };
-        let index = match found {
-            Ok(index) => index,
+        let entry = match found {
+            Ok(entry) => entry,
             Err(message) => {
-                complain(inner, &String::from_utf8_lossy(name), message);
+                complain(inner, &String::from_utf8_lossy(name), &message);
                 // SAFETY: likewise.
                 return unsafe { set(request, value, None) };
             }
@@ -119,27 +121,79 @@ unsafe extern "C" fn select(
         // SAFETY: the request has a pool; the wish is used during this call only.
         unsafe {
             let Some(selections) = Selections::of(request) else { return NGX_ERROR as ngx_int_t };
-            let known = selections.0.iter().find(|(cluster, _)| *cluster == index);
+            let known = selections.0.iter().find(|(cluster, _)| cluster == entry.name());
             if let Some((_, selected)) = known {
                 return set(request, value, selected.as_ref());
             }
-            let entry = &entries[index];
-            let wish = wish(request, main, index);
-            let selected = select_once(entry, &wish, |server, _, _| server.to_owned());
+            let wish = wish(request, main, &entry, &entry.current());
+            let selected = select_once(&entry, &wish, |server, _, _| server.to_owned());
             if selected.is_none() {
                 complain(inner, entry.name(), "no servers available");
             }
             let code = set(request, value, selected.as_ref());
-            selections.0.push((index, selected));
+            selections.0.push((entry.name().to_owned(), selected));
             code
         }
     })
 }
 
-/// The index of the cluster that `$checkups_select_NAME` is about.
-fn find(entries: &[Entry], name: &[u8]) -> Option<usize> {
-    let exact = entries.iter().position(|entry| entry.name().as_bytes() == name);
-    exact.or_else(|| entries.iter().position(|entry| is_named(entry.name(), name)))
+/// The cluster that `$checkups_select_NAME` is about.
+fn find(clusters: &Configuration, name: &[u8]) -> Option<Rc<Entry>> {
+    let exact = std::str::from_utf8(name).ok().and_then(|name| clusters.find(name));
+    let configured = || {
+        let mut entries = clusters.clusters().iter();
+        entries.find(|entry| is_named(entry.name(), name)).cloned()
+    };
+    let any = || clusters.all().into_iter().find(|entry| is_named(entry.name(), name));
+    exact.or_else(configured).or_else(any)
+}
+
+/// The value of the variable of this name for a request. `None`: it has none, or there is no such
+/// variable.
+///
+/// # Safety
+/// The result is used for no longer than the request lives.
+pub(super) unsafe fn value(request: *mut ngx_http_request_t, name: &str) -> Option<&'static [u8]> {
+    let mut text: ngx_str_t = conf::string(name.as_bytes());
+    // SAFETY: nginx only reads the name; the value lives as long as the request.
+    unsafe {
+        let key = ngx_hash_key(text.data, text.len);
+        let value = ngx_http_get_variable(request, &mut text, key);
+        let value = value.as_ref().filter(|value| value.not_found() == 0)?;
+        Some(std::slice::from_raw_parts(value.data, value.len() as usize))
+            .filter(|_| !value.data.is_null())
+    }
+}
+
+/// What tells whether there is a variable of some name, in the workers.
+pub(super) fn known(cf: &mut Conf) -> Option<IsVariable> {
+    // SAFETY: the http block was just read, and nginx has its context.
+    let core = NgxHttpCoreModule::main_conf(unsafe { &*cf.as_ptr() })?;
+    let core = ptr::from_ref(core);
+    // SAFETY: it lives as long as the cycle, and so does who asks.
+    Some(Box::new(move |name| unsafe { is_known(&*core, name) }))
+}
+
+/// Whether there is a variable of this name.
+///
+/// # Safety
+/// The http block was read to its end.
+pub(super) unsafe fn is_known(core: &ngx_http_core_main_conf_t, name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    // SAFETY: nginx has made the hash and the array of prefixes when it had read the block; it writes
+    // to neither.
+    unsafe {
+        let hash = ptr::from_ref(&core.variables_hash).cast_mut();
+        let text = name.as_ptr().cast_mut();
+        if !ngx_hash_find(hash, ngx_hash_key(text, name.len()), text, name.len()).is_null() {
+            return true;
+        }
+        let prefixes: &[ngx_http_variable_t] = core.prefix_variables.as_slice();
+        prefixes.iter().any(|prefix| {
+            let prefix = conf::bytes(prefix.name);
+            name.len() > prefix.len() && name.as_bytes().starts_with(prefix)
+        })
+    }
 }
 
 /// Looks at the variables that the configuration has, when all of it was read.
@@ -159,25 +213,24 @@ pub(super) fn check(cf: &mut Conf) -> Result<(), ()> {
         // SAFETY: the names live as long as the cycle.
         let name = unsafe { conf::bytes(variable.name) };
         let Some(name) = name.strip_prefix(SELECT.as_bytes()) else { continue };
-        let entries = main.clusters.clusters();
-        let found = find(entries, name).map(|index| &entries[index]);
-        if let Some(entry) = found.filter(|entry| entry.watch.is_some()) {
+        let found = find(&main.clusters, name).filter(|entry| entry.watch.is_some());
+        if let Some(configured) = found.as_ref().and_then(|entry| entry.configured.as_ref()) {
             let message = format_args!(
                 "\"${SELECT}{}\": {}; it is that of the upstream",
                 String::from_utf8_lossy(name),
                 Refusal::BalancedByNginx.sentence()
             );
-            cf.refuse_at(&entry.position, message);
+            cf.refuse_at(&configured.position, message);
             return Err(());
         }
     }
     Ok(())
 }
 
-/// What was selected for a request, by the numbers of the clusters. nginx keeps values of variables
+/// What was selected for a request, by the names of the clusters. nginx keeps values of variables
 /// only for those who look them up by an index; a script looks them up by name.
 #[derive(Default)]
-struct Selections(Vec<(usize, Option<String>)>);
+struct Selections(Vec<(String, Option<String>)>);
 
 impl Selections {
     /// Those of a request, subrequests among it. `None`: there is no memory.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_BODY: usize = 1 << 20;
 
 /// The longest sentence on what is wrong with a body, in bytes.
-const MAX_SENTENCE: usize = 200;
+const MAX_SENTENCE: usize = 400;
 
 /// What can be asked at the root.
 pub const ENDPOINTS: [&str; 2] = ["status", "clusters/"];
@@ -26,6 +26,17 @@ pub enum Resource<'a> {
     Clusters,
     /// The cluster of this name.
     Cluster(&'a str),
+    /// Its servers.
+    Servers(&'a str),
+    /// One of its servers.
+    Server {
+        /// The name of the cluster.
+        cluster: &'a str,
+        /// The address of the server.
+        server: &'a str,
+    },
+    /// Earlier settings of it, to be taken up again.
+    Rollback(&'a str),
     /// The selection of a server of the cluster of this name.
     Select(&'a str),
     /// What somebody who used a server has to say of it.
@@ -50,6 +61,9 @@ impl<'a> Resource<'a> {
             ["clusters"] => Some(Self::Clusters),
             ["clusters", name] => Some(Self::Cluster(name)),
             ["clusters", name, "select"] => Some(Self::Select(name)),
+            ["clusters", name, "rollback"] => Some(Self::Rollback(name)),
+            ["clusters", name, "servers"] => Some(Self::Servers(name)),
+            ["clusters", cluster, "servers", server] => Some(Self::Server { cluster, server }),
             ["clusters", cluster, "servers", server, "feedback"] => {
                 Some(Self::Feedback { cluster, server })
             }
@@ -60,9 +74,154 @@ impl<'a> Resource<'a> {
     /// The methods that it serves, as the header `Allow` has them.
     pub fn allow(&self) -> &'static str {
         match self {
-            Self::Feedback { .. } => "POST",
-            _ => "GET, HEAD",
+            Self::Feedback { .. } | Self::Rollback(_) => "POST",
+            Self::Cluster(_) => "GET, HEAD, PUT, DELETE",
+            Self::Servers(_) => "GET, HEAD, POST",
+            Self::Server { .. } => "GET, HEAD, PATCH, DELETE",
+            Self::Root | Self::Status | Self::Clusters | Self::Select(_) => "GET, HEAD",
         }
+    }
+
+    /// Whether it serves this method.
+    pub fn serves(&self, method: Method) -> bool {
+        self.allow().split(", ").any(|name| name == method.name())
+    }
+}
+
+/// The method of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// PUT
+    Put,
+    /// PATCH
+    Patch,
+    /// DELETE
+    Delete,
+}
+
+impl Method {
+    /// The name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    /// Whether it changes nothing.
+    pub fn reads(self) -> bool {
+        matches!(self, Self::Get | Self::Head)
+    }
+
+    /// Whether there is a body that counts.
+    pub fn has_body(self) -> bool {
+        matches!(self, Self::Post | Self::Put | Self::Patch)
+    }
+}
+
+/// The arguments of what reads or changes settings. Of several of one name the first counts, and
+/// others are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arguments {
+    /// `dry_run`: whether it is only to be shown what would change.
+    pub is_dry_run: bool,
+    /// `level`: the name or the number of the level that is meant.
+    pub level: Option<String>,
+}
+
+impl Arguments {
+    /// Parses the arguments, decoded as those of a form.
+    ///
+    /// # Errors
+    /// [`Refusal::ArgumentInvalid`]
+    pub fn parse(args: &[u8]) -> Result<Self, Refusal> {
+        let invalid = |sentence: &str| Refusal::ArgumentInvalid(sentence.to_owned());
+        let is_dry_run = match argument(args, b"dry_run").as_deref() {
+            None | Some(b"0") => false,
+            Some(b"1") => true,
+            Some(_) => return Err(invalid("\"dry_run\" must be 0 or 1")),
+        };
+        let level = argument(args, b"level").map(String::from_utf8).transpose();
+        let level =
+            level.map_err(|_| invalid("\"level\" must be the name or number of a level"))?;
+        Ok(Self { is_dry_run, level })
+    }
+}
+
+/// What has to hold of a cluster before it is changed: RFC 9110, section 13. The entity tag of a cluster
+/// is its version in quotes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Precondition {
+    /// `If-Match`
+    matches: Option<Tags>,
+    /// `If-None-Match`
+    matches_none: Option<Tags>,
+}
+
+/// Versions, or any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Tags {
+    Any,
+    These(Vec<String>),
+}
+
+impl Tags {
+    fn parse(value: &[u8]) -> Result<Self, Refusal> {
+        let wrong =
+            || Refusal::ArgumentInvalid("a precondition must be entity tags, or *".to_owned());
+        let text = std::str::from_utf8(value).map_err(|_| wrong())?.trim();
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let tag = |tag: &str| {
+            let tag = tag.trim();
+            let strong = tag.strip_prefix("W/").unwrap_or(tag);
+            let is_tag = strong.len() >= 2 && strong.starts_with('"') && strong.ends_with('"');
+            is_tag.then(|| tag.to_owned()).ok_or_else(wrong)
+        };
+        text.split(',').map(tag).collect::<Result<_, _>>().map(Self::These)
+    }
+
+    fn have(&self, version: Option<u64>) -> bool {
+        let Some(version) = version else { return false };
+        match self {
+            Self::Any => true,
+            // A weak one equals none.
+            Self::These(tags) => tags.iter().any(|tag| *tag == format!("\"{version}\"")),
+        }
+    }
+}
+
+impl Precondition {
+    /// By the values of the headers `If-Match` and `If-None-Match`.
+    ///
+    /// # Errors
+    /// [`Refusal::ArgumentInvalid`]
+    pub fn parse(if_match: Option<&[u8]>, if_none_match: Option<&[u8]>) -> Result<Self, Refusal> {
+        Ok(Self {
+            matches: if_match.map(Tags::parse).transpose()?,
+            matches_none: if_none_match.map(Tags::parse).transpose()?,
+        })
+    }
+
+    /// Looks at a cluster of this version; `None`: it is not there.
+    ///
+    /// # Errors
+    /// [`Refusal::PreconditionFailed`]
+    pub fn check(&self, version: Option<u64>) -> Result<(), Refusal> {
+        let holds = self.matches.as_ref().is_none_or(|tags| tags.have(version))
+            && !self.matches_none.as_ref().is_some_and(|tags| tags.have(version));
+        holds.then_some(()).ok_or(Refusal::PreconditionFailed)
     }
 }
 
@@ -117,13 +276,7 @@ pub fn feedback(body: &[u8]) -> Result<Feedback, Refusal> {
     } else {
         serde_json::from_slice(body)
     };
-    feedback.map_err(|error| {
-        // It repeats what was sent.
-        let mut sentence = error.to_string();
-        let end = (0..=MAX_SENTENCE).rev().find(|&end| sentence.is_char_boundary(end));
-        sentence.truncate(end.unwrap_or(0));
-        Refusal::BodyInvalid(sentence)
-    })
+    feedback.map_err(|error| Refusal::invalid(&error.to_string()))
 }
 
 /// Whether a header `Content-Type` says that the body is JSON.
@@ -136,13 +289,14 @@ pub fn is_json(content_type: Option<&[u8]>) -> bool {
 /// The arguments `key` and `order` of [`Resource::Select`], decoded as those of a form: `+` is a
 /// blank. Of several of one name the first counts.
 pub fn select_arguments(args: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-    let value = |name: &[u8]| {
-        args.split(|byte| *byte == b'&').find_map(|argument| {
-            let mut sides = argument.splitn(2, |byte| *byte == b'=').map(form_decoded);
-            (sides.next()? == name).then(|| sides.next().unwrap_or_default())
-        })
-    };
-    (value(b"key"), value(b"order"))
+    (argument(args, b"key"), argument(args, b"order"))
+}
+
+fn argument(args: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    args.split(|byte| *byte == b'&').find_map(|argument| {
+        let mut sides = argument.splitn(2, |byte| *byte == b'=').map(form_decoded);
+        (sides.next()? == name).then(|| sides.next().unwrap_or_default())
+    })
 }
 
 fn form_decoded(text: &[u8]) -> Vec<u8> {
@@ -169,6 +323,32 @@ pub enum Refusal {
     BodyTooLarge,
     /// The body is not what it should be, for this reason.
     BodyInvalid(String),
+    /// The arguments or the headers of the request are not what they should be, for this reason.
+    ArgumentInvalid(String),
+    /// No cluster or level can have this name.
+    NameInvalid,
+    /// A server is a name, and there is nothing to look it up with.
+    NoResolver,
+    /// A name has no addresses, for this reason.
+    NameUnresolved(String),
+    /// The cluster has no such level.
+    LevelNotFound,
+    /// The settings of this version are not kept.
+    VersionNotFound,
+    /// The level has the server already.
+    ServerExists,
+    /// More than one level has the server.
+    ServerAmbiguous,
+    /// A level would be without servers.
+    LastServer,
+    /// What `If-Match` or `If-None-Match` says does not hold.
+    PreconditionFailed,
+    /// Others change something, or a reload is under way, for this reason.
+    TryAgain(&'static str),
+    /// The zone has no room.
+    ZoneFull,
+    /// The change could not be written, for this reason.
+    StateNotKept(String),
     /// No server of the cluster may be used.
     NoServersAvailable,
     /// The cluster is an upstream without `checkups_cluster`, whose servers nginx selects.
@@ -178,6 +358,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// A body that is not what it should be. The reason may repeat what was sent.
+    pub fn invalid(reason: &str) -> Self {
+        let end =
+            (0..=MAX_SENTENCE.min(reason.len())).rev().find(|&end| reason.is_char_boundary(end));
+        Self::BodyInvalid(reason[..end.unwrap_or(0)].to_owned())
+    }
+
     /// The HTTP status, the code and the sentence.
     fn parts(&self) -> (u16, &'static str, &str) {
         match self {
@@ -193,6 +380,36 @@ impl Refusal {
             }
             Self::BodyTooLarge => (413, "BodyTooLarge", "the body is larger than 1048576 bytes"),
             Self::BodyInvalid(reason) => (400, "BodyInvalid", reason),
+            Self::ArgumentInvalid(reason) => (400, "ArgumentInvalid", reason),
+            Self::NameInvalid => (
+                400,
+                "NameInvalid",
+                "a name must be 1 to 128 letters, digits and the characters . _ : -, and that of a \
+                 level no number",
+            ),
+            Self::NoResolver => (
+                400,
+                "NoResolver",
+                "a server that is a name needs \"resolver\" in the http block of the configuration",
+            ),
+            Self::NameUnresolved(reason) => (400, "NameUnresolved", reason),
+            Self::LevelNotFound => (404, "LevelNotFound", "level not found"),
+            Self::VersionNotFound => (404, "VersionNotFound", "version not found"),
+            Self::ServerExists => (409, "ServerExists", "the level has this server already"),
+            Self::ServerAmbiguous => (
+                409,
+                "ServerAmbiguous",
+                "more than one level has this server: say which with ?level=",
+            ),
+            Self::LastServer => (409, "LastServer", "a level needs a server"),
+            Self::PreconditionFailed => {
+                (412, "PreconditionFailed", "the cluster has another version")
+            }
+            Self::TryAgain(reason) => (503, "TryAgain", reason),
+            Self::ZoneFull => {
+                (507, "ZoneFull", "the zone is full, a larger size is wanted in checkups_zone")
+            }
+            Self::StateNotKept(reason) => (507, "StateNotKept", reason),
             Self::BalancedByNginx => (
                 409,
                 "BalancedByNginx",
@@ -299,7 +516,10 @@ mod tests {
             ("/clusters//", None),
             ("/clusters/api", Some(Resource::Cluster("api"))),
             ("/clusters/api/", Some(Resource::Cluster("api"))),
-            ("/clusters/api/servers", None),
+            ("/clusters/api/servers", Some(Resource::Servers("api"))),
+            ("/clusters/api/servers/", Some(Resource::Servers("api"))),
+            ("/clusters/api/rollback", Some(Resource::Rollback("api"))),
+            ("/clusters/api/rollback/1", None),
             ("/clusters/api/select", Some(Resource::Select("api"))),
             ("/clusters/select", Some(Resource::Cluster("select"))),
             ("/clusters//select", None),
@@ -308,7 +528,10 @@ mod tests {
                 "/clusters/api/servers/127.0.0.1:80/feedback",
                 Some(Resource::Feedback { cluster: "api", server: "127.0.0.1:80" }),
             ),
-            ("/clusters/api/servers/127.0.0.1:80", None),
+            (
+                "/clusters/api/servers/127.0.0.1:80",
+                Some(Resource::Server { cluster: "api", server: "127.0.0.1:80" }),
+            ),
             ("/clusters/api/servers//feedback", None),
             ("/clusters/api/servers/unix:/a/feedback", None),
         ] {

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod balance;
+pub mod change;
 pub mod directive;
 pub mod health;
 pub mod matching;
@@ -15,3 +16,4 @@ pub mod probe;
 pub mod schedule;
 pub mod settings;
 pub mod status;
+pub mod stored;

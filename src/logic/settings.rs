@@ -78,7 +78,13 @@ pub struct Cluster {
     /// first.
     pub levels: Vec<Level>,
     /// The checks that a server has to pass.
+    #[serde(serialize_with = "shown_checks")]
     pub checks: Vec<Check>,
+}
+
+/// Those that have a name are shown by it.
+fn shown_checks<S: Serializer>(checks: &[Check], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(checks.iter().map(super::change::shown_check))
 }
 
 /// The balancing methods, as an operator writes them.
@@ -253,6 +259,9 @@ pub struct Server {
     /// By what clients that stick to it name it; empty: not at all.
     #[serde(skip)]
     pub sticky: String,
+    /// The last known addresses, with ports, of one that is a name.
+    #[serde(skip)]
+    pub addresses: Vec<String>,
 }
 
 /// What is different about the checks of one server.

@@ -20,6 +20,12 @@ fn is(kind: u32) -> bool {
     unsafe { addr_of!(ffi::ngx_process).read() == kind as ffi::ngx_uint_t }
 }
 
+/// Whether the configuration is only tested: nothing is to be changed outside.
+pub fn is_test() -> bool {
+    // SAFETY: nginx sets it at its start.
+    unsafe { addr_of!(ffi::ngx_test_config).read() != 0 }
+}
+
 /// The number of this worker; 0 where there is no master.
 pub fn worker() -> u32 {
     // SAFETY: nginx sets it before any module runs in the process.

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ngx::async_;
-use ngx::ffi::NGX_LOG_ALERT;
+use ngx::ffi::{ngx_add_timer, ngx_cycle, ngx_del_timer, ngx_event_t, NGX_LOG_ALERT};
 
 use super::log;
 
@@ -43,3 +43,41 @@ pub async fn timeout<T>(milliseconds: u64, future: impl Future<Output = T>) -> O
     })
     .await
 }
+
+/// For how long a worker is kept from exiting, in milliseconds.
+const LONGEST: usize = 60_000;
+
+/// Something is under way that a worker finishes before it exits gracefully, if it does not take too
+/// long.
+pub struct Busy(Box<ngx_event_t>);
+
+impl Busy {
+    /// It begins; it is over when this is dropped.
+    pub fn begin() -> Self {
+        // nginx prints the word behind the pointers as a descriptor, in debug logs.
+        static IDENT: [usize; 4] = [0; 4];
+        // SAFETY: an event of zeros is one that does nothing.
+        let mut event: Box<ngx_event_t> = Box::new(unsafe { std::mem::zeroed() });
+        event.data = std::ptr::addr_of!(IDENT).cast_mut().cast();
+        event.handler = Some(nothing);
+        // SAFETY: ngx_cycle is that of the worker. A worker waits for timers that are not cancelable;
+        // the event stays where it is until its timer is deleted.
+        unsafe {
+            event.log = (*ngx_cycle).log;
+            ngx_add_timer(&mut *event, LONGEST);
+        }
+        Self(event)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.0.timer_set() != 0 {
+            // SAFETY: the timer was added by `begin`.
+            unsafe { ngx_del_timer(&mut *self.0) }
+        }
+    }
+}
+
+/// It has taken too long: the worker may exit.
+unsafe extern "C" fn nothing(_event: *mut ngx_event_t) {}

@@ -50,6 +50,8 @@ pub struct Cluster {
     changes: AtomicU64,
     /// What the log said last of what is kept: see [`Kept::id`].
     announced: AtomicU64,
+    /// See [`Generation::settings`], of the generation in use.
+    settings: AtomicU64,
     /// Which workers refer to it although no configuration has it.
     uses: Uses,
     name: *const u8,
@@ -149,6 +151,7 @@ impl Cluster {
                 in_use: AtomicU64::new(0),
                 changes: AtomicU64::new(0),
                 announced: AtomicU64::new(Kept::NotNeeded.id()),
+                settings: AtomicU64::new(0),
                 uses: Uses::write(cluster.cast::<u8>().add(uses_at).cast::<Use>(), slots),
                 name: bytes.as_ptr(),
                 name_length: name.len() as u32,
@@ -191,7 +194,18 @@ impl Cluster {
         Document::list(guard.generation().map_or(ptr::null(), Generation::documents))
     }
 
-    /// The generation in use, for who is within a visit or holds the slab.
+    /// The version of the settings in use.
+    #[inline]
+    pub fn settings(&self) -> u64 {
+        self.settings.load(Ordering::Acquire)
+    }
+
+    /// Whether no configuration has it, and nothing needs it but those that refer to it.
+    pub fn is_removed(&self) -> bool {
+        self.removed_at().is_some()
+    }
+
+    /// The generation in use, for who is within a visit.
     #[inline]
     pub fn generation<'a>(&self, _visit: &'a Visit<'_>) -> Option<&'a Generation> {
         // SAFETY: what is found within a visit is not freed before it is over.
@@ -330,7 +344,8 @@ impl Cluster {
         let mut guard = self.lock();
         let Some(generation) = guard.generation() else { return false };
         let mut changed = false;
-        for server in generation.servers_to_check() {
+        for peer in generation.peers_to_check() {
+            let server = peer.server;
             let before = server.health();
             server.align(&mut guard, checks);
             changed |= server.health() != before;
@@ -463,6 +478,7 @@ impl Cluster {
         }
         fault::point("publish");
         self.current.store(rotation, Ordering::Release);
+        self.settings.store(generation.settings(), Ordering::Release);
         guard.judge();
         // The scan knows the time, and hands back at once where all that is over.
         let may_be_unusual = |peer: &Peer| {

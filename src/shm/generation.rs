@@ -549,9 +549,9 @@ impl Generation {
         self.peers().iter().filter(|peer| peer.is_in_use()).map(|peer| peer.server)
     }
 
-    /// The servers that are checked.
-    pub fn servers_to_check(&self) -> impl Iterator<Item = &'static Server> + '_ {
-        self.peers().iter().filter(|peer| peer.checked).map(|peer| peer.server)
+    /// The peers that are checked.
+    pub fn peers_to_check(&self) -> impl Iterator<Item = &Peer> {
+        self.peers().iter().filter(|peer| peer.checked)
     }
 
     /// Takes over the places in the rotation of the generation before.

@@ -143,6 +143,11 @@ impl Root {
         self.versions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// The last number that was given.
+    pub fn last_version(&self) -> u64 {
+        self.versions.load(Ordering::Relaxed)
+    }
+
     /// No number up to this one is given any more.
     pub fn skip_versions(&self, last: u64) {
         self.versions.fetch_max(last, Ordering::Relaxed);

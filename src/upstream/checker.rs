@@ -11,14 +11,16 @@ use std::task::{Poll, Waker};
 
 use ngx::ffi::{NGX_LOG_NOTICE, NGX_LOG_WARN};
 
-use super::configuration::{Configuration, Entry};
+use super::configuration::Configuration;
+use super::entry::{Current, Entry};
+use super::plan;
 use super::room::{Place, Room};
 use super::target::{Consumer, Kinds, Target, Wanted};
+use super::watched::Watch;
 use crate::logic::health::Finding;
 use crate::logic::probe::redis::RedisDetails;
 use crate::logic::probe::Verdict;
 use crate::logic::schedule::Schedule;
-use crate::logic::settings;
 use crate::logic::status::State;
 use crate::nginx::connection::ConnectionError;
 use crate::nginx::task::{sleep, spawn, timeout, Task};
@@ -64,14 +66,14 @@ struct Loop {
     slot: &'static Slot,
     configuration: &'static Configuration,
     /// The clusters that nginx balances, by their records.
-    watched: HashMap<*const Cluster, &'static Entry>,
+    watched: HashMap<*const Cluster, Rc<Entry>>,
     /// What is checked, by numbers that are not used again.
     targets: RefCell<HashMap<u64, Rc<Target>>>,
     /// The different checks that there are.
     kinds: RefCell<Kinds>,
     next_number: Cell<u64>,
-    /// The versions of the clusters that the targets are from, in the order of the configuration.
-    versions: RefCell<Vec<u64>>,
+    /// The versions of the clusters that the targets are from.
+    versions: RefCell<Vec<(*const Cluster, u64)>>,
     /// The checks that are not under way: when they are due, and whose. Those of targets that are
     /// gone are skipped.
     queue: RefCell<BinaryHeap<Reverse<(u64, u64)>>>,
@@ -131,11 +133,13 @@ impl Checker {
             root,
             slot,
             configuration,
-            watched: watched.filter_map(|entry| Some((entry.records.get()? as _, entry))).collect(),
+            watched: watched
+                .filter_map(|entry| Some((entry.records.get()? as _, Rc::clone(entry))))
+                .collect(),
             targets: RefCell::default(),
             kinds: RefCell::default(),
             next_number: Cell::new(0),
-            versions: RefCell::new(vec![0; configuration.clusters().len()]),
+            versions: RefCell::default(),
             queue: RefCell::default(),
             running: RefCell::default(),
             room: Room::new((process::connections() / CONNECTIONS_SHARE).max(1)),
@@ -146,7 +150,7 @@ impl Checker {
             reported_at: Cell::new(None),
         });
         // A worker that died may have stored a verdict, and not seen to the rotation.
-        for cluster in configuration.clusters().iter().filter_map(|entry| entry.records.get()) {
+        for cluster in configuration.all().iter().filter_map(|entry| entry.records.get()) {
             state.refresh(cluster);
         }
         state.follow();
@@ -169,32 +173,33 @@ impl Checker {
     }
 }
 
-/// The version of a cluster's servers; 0: it has none.
-fn version(entry: &Entry) -> u64 {
-    let generation = entry.records.get().and_then(|cluster| cluster.lock().generation());
-    generation.map_or(0, Generation::version)
+/// A cluster and the version of its servers; 0: it has none.
+fn version(entry: &Rc<Entry>) -> Option<(*const Cluster, u64)> {
+    let records = entry.records.get()?;
+    Some((ptr::from_ref(records), records.lock().generation().map_or(0, Generation::version)))
 }
 
 impl Loop {
     /// See [`Checker::follow`].
     fn follow(&self) {
-        let clusters = self.configuration.clusters();
-        let versions: Vec<u64> = clusters.iter().map(version).collect();
+        let clusters = self.configuration.all();
+        let mut versions: Vec<_> = clusters.iter().filter_map(version).collect();
+        versions.sort_unstable();
         if *self.versions.borrow() == versions {
             return;
         }
-        let settings: Vec<_> = clusters.iter().map(Entry::current_settings).collect();
+        let current: Vec<_> = clusters.iter().map(|entry| entry.current()).collect();
         // While the slab is held no record is freed, and those that are found here are pinned.
         let wanted = self.configuration.with_slab(|_| {
             let mut kinds = self.kinds.borrow_mut();
-            let entries = clusters.iter().zip(&settings);
+            let entries = clusters.iter().zip(&current);
             entries.flat_map(|(entry, its)| wanted(entry, its, self.slot, &mut kinds)).collect()
         });
         let Some(wanted) = wanted else { return };
         *self.versions.borrow_mut() = versions;
-        for entry in clusters {
+        for (entry, current) in clusters.iter().zip(&current) {
             let Some(cluster) = entry.records.get() else { continue };
-            if cluster.align(&entry.check_keys()) {
+            if cluster.align(&current.check_keys()) {
                 self.refresh(cluster);
             }
             announce(cluster);
@@ -440,31 +445,31 @@ impl Loop {
 
 /// What is to be asked of the servers of a cluster, one for each address and check. The records are
 /// pinned; the caller holds the slab.
-fn wanted(
-    entry: &'static Entry,
-    settings: &settings::Cluster,
-    slot: &'static Slot,
-    kinds: &mut Kinds,
-) -> Vec<Wanted> {
+fn wanted(entry: &Entry, current: &Current, slot: &'static Slot, kinds: &mut Kinds) -> Vec<Wanted> {
     let Some(cluster) = entry.records.get() else { return Vec::new() };
-    let checks = &entry.settings.checks;
-    let different: HashMap<_, _> = settings
-        .levels
+    let checks = &current.settings.checks;
+    let (found, levels) = (entry.watch.as_ref().and_then(Watch::levels), &current.settings.levels);
+    let different: HashMap<_, _> = found
+        .as_ref()
+        .map_or(levels, |(levels, _)| levels)
         .iter()
         .flat_map(|level| &level.servers)
-        .map(|server| (server.server.as_str(), &server.check))
+        .map(|server| (plan::known_as(server), &server.check))
         .collect();
     let mut seen = HashSet::new();
     let guard = cluster.lock();
     let servers = guard
         .generation()
         .into_iter()
-        .flat_map(|generation| generation.servers_to_check())
-        .filter(|server| seen.insert(server.address()));
+        .flat_map(|generation| generation.peers_to_check())
+        .filter(|peer| seen.insert(peer.server.address()));
     let mut found = Vec::new();
-    for server in servers {
-        for (index, (check, tls)) in checks.iter().zip(&entry.tls).enumerate() {
-            let check = match different.get(server.name()) {
+    for peer in servers {
+        let server = peer.server;
+        let known_as = Some(peer.found_by()).filter(|name| !name.is_empty());
+        let known_as = known_as.unwrap_or_else(|| server.name());
+        for (index, (check, tls)) in checks.iter().zip(&current.tls).enumerate() {
+            let check = match different.get(known_as) {
                 Some(different) => check.of_server(different),
                 None => check.clone(),
             };

@@ -1,28 +1,40 @@
 //! The clusters of a configuration, and how they get into the zone.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::rc::Rc;
+use std::time::Duration;
 
-use ngx::ffi::{ngx_cycle_t, ngx_module_t, ngx_shm_zone_t, NGX_LOG_EMERG};
+use ngx::ffi::{ngx_cycle_t, ngx_module_t, ngx_shm_zone_t, NGX_LOG_EMERG, NGX_LOG_WARN};
 use thiserror::Error;
 
-use super::rings::Rings;
-use super::watched::{Peers, Watch};
-use crate::logic::balance::ring;
-use crate::logic::settings::{self, Check, Level};
+use super::definition::Definition;
+use super::entry::{Configured, Entry};
+use super::kept::{Kept, Taken};
+use super::plan;
+use super::state::Directory;
+use crate::logic::change::{KnownChecks, Surroundings};
+use crate::logic::matching::Match;
+use crate::logic::settings::{self, Check, Source};
 use crate::logic::status::Usage;
-use crate::nginx::conf::{Conf, Position};
+use crate::logic::stored::{self, Stored};
+use crate::nginx::conf::Conf;
+use crate::nginx::resolver::Resolver;
 use crate::nginx::tls::Tls;
 use crate::nginx::zone::LockedSlab;
 use crate::nginx::{log, process, zone};
-use crate::shm::cluster::Cluster;
 use crate::shm::document::Documents;
-use crate::shm::generation::{LevelPlan, PeerPlan, Plan};
+use crate::shm::generation::Plan;
 use crate::shm::lock;
+use crate::shm::worker::Slot;
+use crate::shm::writing::Writing;
 use crate::shm::zone::Root;
-use crate::shm::{Full, Slab};
+use crate::shm::Full;
+
+/// For how long a reload waits for a change that is being written, in milliseconds.
+const PATIENCE: u64 = 5000;
 
 /// The clusters of one configuration. It lives in the pool of its cycle. When the cycle is replaced,
 /// its zone may be gone before it is dropped.
@@ -30,14 +42,43 @@ use crate::shm::{Full, Slab};
 pub struct Configuration {
     /// What `checkups_zone` says.
     pub zone: Option<Zone>,
-    clusters: Vec<Entry>,
+    /// What `checkups_state` says.
+    pub state: Option<Directory>,
+    /// `checkups_match`.
+    pub matches: Vec<Rc<Match>>,
+    /// `checkups_check_define`.
+    pub definitions: HashMap<String, Definition>,
+    /// Whether clusters may come to be at run time.
+    pub needs_zone: bool,
+    /// What checks need that use TLS and come from no file; `None`: such checks cannot be made.
+    pub plain_tls: Option<Tls>,
+    /// What finds the addresses of names; `None`: names are not looked up.
+    pub resolver: Option<Resolver>,
+    /// Whether there is a variable of this name.
+    pub is_variable: Option<IsVariable>,
+    clusters: Vec<Rc<Entry>>,
+    by_name: HashMap<String, usize>,
+    /// The clusters that came to be at run time, as far as this worker knows of them.
+    born: RefCell<HashMap<String, Rc<Entry>>>,
+    /// See [`Root::births`], when it was last looked at.
+    births: Cell<u64>,
     /// The cycle that it belongs to; set with the zone.
     cycle: Cell<Option<NonNull<ngx_cycle_t>>>,
     shared: Cell<Option<NonNull<ngx_shm_zone_t>>>,
     root: Cell<Option<&'static Root>>,
+    /// The root of the zone that this one is to replace.
+    replaces: Cell<Option<&'static Root>>,
+    /// The right to change settings, from the moment at which the records are prepared until they are
+    /// in use: no change is lost in between.
+    writing: Cell<Option<Writing<'static>>>,
+    /// What was taken over of changes at run time, and what was not.
+    taken: RefCell<Taken>,
     /// See [`number`](Self::number).
     number: Cell<u64>,
 }
+
+/// Tells whether there is a variable of some name.
+pub type IsVariable = Box<dyn Fn(&str) -> bool>;
 
 /// A zone as the configuration names it.
 #[derive(Debug)]
@@ -46,24 +87,6 @@ pub struct Zone {
     pub name: String,
     /// The size in bytes.
     pub size: usize,
-}
-
-/// A cluster of the configuration.
-pub struct Entry {
-    /// What the operator set.
-    pub settings: settings::Cluster,
-    /// The socket addresses, level by level, as in the settings.
-    pub addresses: Vec<Vec<Vec<u8>>>,
-    /// What those of its checks need that use TLS, check by check.
-    pub tls: Vec<Option<Tls>>,
-    /// Where it is written.
-    pub position: Position,
-    /// Its records in the zone; set in every worker.
-    pub records: Cell<Option<&'static Cluster>>,
-    /// The rings of this worker.
-    pub rings: RefCell<Rings>,
-    /// The servers that nginx has, where nginx balances.
-    pub watch: Option<Watch>,
 }
 
 /// Why the clusters do not get into the zone.
@@ -78,25 +101,104 @@ enum ZoneError {
     FullAt(Full, String, usize),
     #[error("another version of the module made the zone, nginx must be restarted")]
     Foreign,
+    #[error("a change at run time has not been written for {} seconds, try again", PATIENCE / 1000)]
+    Busy,
     #[error("the zone has no memory")]
     Unmapped,
 }
 
 impl Configuration {
-    /// The clusters, in the order of the configuration.
-    pub fn clusters(&self) -> &[Entry] {
+    /// The clusters of the configuration, in its order.
+    pub fn clusters(&self) -> &[Rc<Entry>] {
         &self.clusters
     }
 
-    /// The cluster of this name.
-    pub fn cluster(&self, name: &str) -> Option<&Entry> {
-        self.clusters.iter().find(|entry| entry.settings.name == name)
+    /// The cluster of this name in the configuration.
+    pub fn cluster(&self, name: &str) -> Option<&Rc<Entry>> {
+        self.by_name.get(name).map(|number| &self.clusters[*number])
     }
 
-    /// Adds a cluster, whose name is not used yet, and returns its index.
-    pub fn add(&mut self, entry: Entry) -> usize {
-        self.clusters.push(entry);
-        self.clusters.len() - 1
+    /// The cluster of this name, also where it came to be at run time.
+    pub fn find(&self, name: &str) -> Option<Rc<Entry>> {
+        if let Some(entry) = self.cluster(name) {
+            return Some(Rc::clone(entry));
+        }
+        self.follow_births();
+        self.born.borrow().get(name).cloned()
+    }
+
+    /// All clusters, also those that came to be at run time; the deleted ones among them.
+    pub fn all(&self) -> Vec<Rc<Entry>> {
+        self.follow_births();
+        self.clusters.iter().chain(self.born.borrow().values()).map(Rc::clone).collect()
+    }
+
+    /// Adds a cluster, whose name is not used yet, and returns its number.
+    pub fn add(&mut self, mut entry: Entry) -> usize {
+        let number = self.clusters.len();
+        if let Some(configured) = &mut entry.configured {
+            configured.number = number;
+        }
+        self.by_name.insert(entry.name().to_owned(), number);
+        self.clusters.push(Rc::new(entry));
+        number
+    }
+
+    /// Gets to know the clusters that have come to be at run time.
+    fn follow_births(&self) {
+        let (Some(root), Some(slot)) = (self.root(), super::worker::slot()) else { return };
+        let births = root.births();
+        if births == self.births.get() {
+            return;
+        }
+        self.with_slab(|_| self.meet(root, slot));
+        self.births.set(births);
+    }
+
+    /// The caller holds the slab.
+    fn meet(&self, root: &'static Root, slot: &'static Slot) {
+        let mut born = self.born.borrow_mut();
+        for records in root.clusters().filter(|records| !records.is_removed()) {
+            let is_born = records.lock().generation().is_some_and(|found| found.is_born());
+            if is_born && !born.contains_key(records.name()) {
+                born.insert(records.name().to_owned(), Rc::new(Entry::born(records, slot)));
+            }
+        }
+    }
+
+    /// Forgets the clusters that came to be at run time and were deleted.
+    pub fn forget_deleted(&self) {
+        let is_there = |entry: &Rc<Entry>| entry.records.get().is_some_and(|it| !it.is_removed());
+        self.born.borrow_mut().retain(|_, entry| is_there(entry));
+    }
+
+    /// Forgets all clusters that came to be at run time: the worker exits.
+    pub fn forget_all(&self) {
+        self.born.take();
+    }
+
+    /// What a change of a cluster has to go with, which has these settings in the configuration.
+    pub fn surroundings<'a>(
+        &'a self,
+        configured: Option<&'a settings::Cluster>,
+    ) -> Surroundings<'a> {
+        Surroundings {
+            configured,
+            checks: self,
+            has_resolver: self.resolver.is_some(),
+            is_variable: self.is_variable.as_deref().unwrap_or(&|_| true),
+            has_sticky: cfg!(ngx_upstream_sid),
+        }
+    }
+
+    /// What those of the checks need that use TLS, of a cluster that is configured so.
+    pub fn tls_of(&self, checks: &[Check], configured: Option<&Configured>) -> Vec<Option<Tls>> {
+        let tls = |check: &Check| match &check.source {
+            Source::Configured(number) => *configured?.tls.get(*number)?,
+            Source::Defined(name) => self.definitions.get(name)?.tls,
+            Source::Given(_) => check.tls.as_ref().and(self.plain_tls),
+        };
+        checks.iter().map(tls).collect()
     }
 
     /// The root of the zone, once the zone is initialised.
@@ -141,7 +243,7 @@ impl Configuration {
         module: &'static ngx_module_t,
     ) -> Result<(), ()> {
         use crate::logic::directive::{DEFAULT_ZONE_NAME, DEFAULT_ZONE_SIZE};
-        if self.zone.is_none() && self.clusters.is_empty() {
+        if self.zone.is_none() && self.clusters.is_empty() && !self.needs_zone {
             return Ok(());
         }
         let (name, size) = match &self.zone {
@@ -173,10 +275,13 @@ impl Configuration {
                 root
             }
         };
+        let replaces = root_to_replace(zone);
+        self.writing.set(Some(wait_for_writing(replaces.unwrap_or(root))?));
+        self.replaces.set(replaces);
         root.discard(&slab);
         root.sweep(&slab);
 
-        self.prepare_records(root, &slab, root_to_replace(zone)).inspect_err(|_| {
+        self.prepare_records(root, &slab, replaces).inspect_err(|_| {
             root.discard(&slab);
         })?;
         self.root.set(Some(root));
@@ -196,22 +301,111 @@ impl Configuration {
             let workers = unsafe { process::configured_workers(cycle.as_ptr()) };
             root.reserve_slots(slab, workers)?;
         }
+        let mut taken = Taken::look(root, old, self.state.as_ref());
+        root.skip_versions(taken.last_version());
         for entry in &self.clusters {
-            entry.prepare(root, slab, old).map_err(|full| {
-                let servers = entry.settings.levels.iter().map(|level| level.servers.len()).sum();
-                ZoneError::FullAt(full, entry.settings.name.clone(), servers)
-            })?;
+            let kept = taken.of_block(entry);
+            self.prepare_one(root, slab, old, entry.name(), Some(entry), kept.as_ref())?;
         }
+        for kept in taken.of_no_block() {
+            self.prepare_one(root, slab, old, &kept.name, None, Some(&kept))?;
+        }
+        self.taken.replace(taken);
         Ok(())
     }
 
-    /// Takes the prepared records into use. Runs in the master, when the new cycle cannot fail any
-    /// more, before its workers start.
-    pub fn commit(&self) {
-        if let Some(root) = self.root() {
-            self.with_slab(|slab| root.commit(slab));
-            self.number.set(root.configuration());
+    /// Prepares the records of one cluster: by what is kept of changes at run time, or else by what the
+    /// configuration says.
+    fn prepare_one(
+        &self,
+        root: &Root,
+        slab: &LockedSlab,
+        old: Option<&Root>,
+        name: &str,
+        entry: Option<&Rc<Entry>>,
+        kept: Option<&Kept>,
+    ) -> Result<(), ZoneError> {
+        let configured = entry.and_then(|entry| entry.configured.as_ref());
+        let base = configured.map_or(0, |configured| configured.fingerprint);
+        let full = |servers: usize| move |full| ZoneError::FullAt(full, name.to_owned(), servers);
+        if let Some((kept, stored)) =
+            kept.and_then(|kept| Some((kept, self.read(kept, configured)?)))
+        {
+            let records = old.unwrap_or(root).cluster(name);
+            let lines = kept.lines();
+            let documents = if kept.is_in_zone { Documents::Same } else { Documents::New(&lines) };
+            let Some(settings) = stored.cluster else {
+                let plan = deleted(&stored, base);
+                return root.prepare(slab, name, &plan, documents, old).map_err(full(0));
+            };
+            let settings = settings::Cluster { version: stored.version, ..settings };
+            let (levels, addresses) = plan::list(&settings, |server| {
+                let guard = records.map(|records| records.lock());
+                plan::found_before(guard.and_then(|guard| guard.generation()), server)
+            });
+            let plan = Plan {
+                base,
+                is_born: configured.is_none(),
+                ..plan::plan(&settings, (&levels, &addresses))
+            };
+            let servers = addresses.iter().map(Vec::len).sum();
+            return root.prepare(slab, name, &plan, documents, old).map_err(full(servers));
         }
+        let Some((entry, configured)) = entry.zip(configured) else { return Ok(()) };
+        // nginx initialises its zones before this one, which is declared last: where servers come and
+        // go, those are there that it had before a reload.
+        let current = entry.watch.as_ref().and_then(super::watched::Watch::levels);
+        let settings = &configured.settings;
+        let (levels, addresses) = match &current {
+            Some((levels, addresses)) => (levels, addresses),
+            None => (&settings.levels, &configured.addresses),
+        };
+        let plan = Plan { base, ..plan::plan(settings, (levels, addresses)) };
+        let servers = addresses.iter().map(Vec::len).sum();
+        root.prepare(slab, name, &plan, Documents::None, old).map_err(full(servers))
+    }
+
+    /// The settings that are kept of a cluster. `None`: they cannot be read, which was logged.
+    fn read(&self, kept: &Kept, configured: Option<&Configured>) -> Option<Stored> {
+        let around = self.surroundings(configured.map(|configured| &configured.settings));
+        let name = &kept.name;
+        match stored::from_line(&kept.lines.first()?.1, name, &around) {
+            Ok((stored, warnings)) => {
+                for warning in warnings {
+                    log::write(NGX_LOG_WARN, format_args!("cluster \"{name}\": {warning}"));
+                }
+                Some(stored)
+            }
+            Err(error) => {
+                log::write(
+                    NGX_LOG_WARN,
+                    format_args!(
+                        "cluster \"{name}\": what was changed at run time is lost: {error}"
+                    ),
+                );
+                None
+            }
+        }
+    }
+
+    /// Takes the prepared records into use. Runs in the master, when the new cycle cannot fail any
+    /// more, before its workers start; and where a configuration is tested only.
+    pub fn commit(&self) {
+        let Some(root) = self.root() else { return };
+        self.with_slab(|slab| root.commit(slab));
+        self.number.set(root.configuration());
+        root.set_directory(self.state.as_ref().map_or(0, Directory::identity));
+        if let Some(old) = self.replaces.get() {
+            old.supersede();
+        }
+        let taken = self.taken.take();
+        taken.report();
+        if !process::is_test() {
+            if let Some(directory) = &self.state {
+                taken.tidy(directory);
+            }
+        }
+        self.writing.set(None);
     }
 
     /// The number of the configuration in the zone; 0: its records were not taken into use.
@@ -228,11 +422,48 @@ impl Drop for Configuration {
         if self.number() != 0 {
             return;
         }
+        // Of the running cycle, too: it goes on.
+        self.writing.set(None);
         let running = zone::of_running_cycle(shared);
         // SAFETY: nginx keeps the structure in the running cycle.
         if running.is_some_and(|running| unsafe { running.as_ref() }.shm.addr == shared.shm.addr) {
             self.with_slab(|slab| root.discard(slab));
         }
+    }
+}
+
+/// What a deleted cluster is in the zone.
+fn deleted(stored: &Stored, base: u64) -> Plan<'static> {
+    Plan { settings: stored.version, base, is_born: base == 0, is_deleted: true, ..Plan::default() }
+}
+
+/// Waits until nobody else changes settings. What one has left behind that died is thrown away when the
+/// next change begins.
+#[expect(clippy::disallowed_methods, reason = "the master has no event loop, and waits here")]
+fn wait_for_writing(root: &'static Root) -> Result<Writing<'static>, ZoneError> {
+    for _ in 0..PATIENCE {
+        if let Some(writing) = root.try_write() {
+            return Ok(writing);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(ZoneError::Busy)
+}
+
+impl KnownChecks for Configuration {
+    fn defined(&self, name: &str, cluster: &str) -> Option<Check> {
+        // That it can be completed was looked at when the configuration was read.
+        let mut check = self.definitions.get(name)?.complete(cluster, &self.matches).ok()?;
+        check.source = Source::Defined(name.to_owned());
+        Some(check)
+    }
+
+    fn matching(&self, name: &str) -> Option<Rc<Match>> {
+        self.matches.iter().find(|block| block.name() == name).cloned()
+    }
+
+    fn has_tls(&self) -> bool {
+        self.plain_tls.is_some()
     }
 }
 
@@ -248,95 +479,6 @@ fn root_to_replace(zone: &ngx_shm_zone_t) -> Option<&'static Root> {
         }
         let pool = pool.cast::<ngx::ffi::ngx_slab_pool_t>();
         Root::at(NonNull::new(pool.as_ref().data)?.cast())
-    }
-}
-
-impl Entry {
-    /// A cluster that is written at `position`.
-    pub fn new(
-        settings: settings::Cluster,
-        addresses: Vec<Vec<Vec<u8>>>,
-        tls: Vec<Option<Tls>>,
-        position: Position,
-    ) -> Self {
-        let (records, rings) = (Cell::default(), RefCell::default());
-        Self { settings, addresses, tls, position, records, rings, watch: None }
-    }
-
-    /// The same, where nginx balances, with these servers.
-    pub fn watched(self, peers: Box<dyn Peers>) -> Self {
-        Self { watch: Some(Watch::new(peers)), ..self }
-    }
-
-    /// What holds now: servers that nginx finds and loses are not in the settings.
-    pub fn current_settings(&self) -> Cow<'_, settings::Cluster> {
-        match self.watch.as_ref().and_then(Watch::levels) {
-            Some((levels, _)) => Cow::Owned(settings::Cluster { levels, ..self.settings.clone() }),
-            None => Cow::Borrowed(&self.settings),
-        }
-    }
-
-    /// The name of the cluster.
-    pub fn name(&self) -> &str {
-        &self.settings.name
-    }
-
-    /// What stands for each check: for what is asked, and whether it is mandatory. A record of a check
-    /// is used again where both are the same.
-    pub fn check_keys(&self) -> Vec<(u16, bool)> {
-        let key = |check: &Check| {
-            let text = serde_json::to_string(&check.question()).unwrap_or_default();
-            let sum = crc32fast::hash(text.as_bytes());
-            // 0 stands for no check.
-            ((sum ^ sum >> 16) as u16).max(1)
-        };
-        self.settings.checks.iter().map(|check| (key(check), !check.mandatory.is_off())).collect()
-    }
-
-    fn prepare(&self, root: &Root, slab: &impl Slab, old: Option<&Root>) -> Result<(), Full> {
-        // nginx initialises its zones before this one, which is declared last: where servers come and
-        // go, those are there that it had before a reload.
-        let current = self.watch.as_ref().and_then(Watch::levels);
-        let plan = match &current {
-            Some((levels, addresses)) => self.plan(levels, addresses),
-            None => self.plan(&self.settings.levels, &self.addresses),
-        };
-        root.prepare(slab, &self.settings.name, &plan, Documents::None, old)
-    }
-
-    /// What is to be in the zone where the cluster has these levels, with these addresses.
-    pub fn plan<'a>(&self, levels: &'a [Level], addresses: &'a [Vec<Vec<u8>>]) -> Plan<'a> {
-        let checked = !self.settings.checks.is_empty();
-        let awaits_pass = self.settings.checks.iter().any(|check| !check.mandatory.is_off());
-        let peer = |(server, address): (&'a settings::Server, &'a Vec<u8>)| PeerPlan {
-            name: &server.server,
-            address,
-            weight: server.weight,
-            max_fails: server.max_fails,
-            fail_timeout: server.fail_timeout.as_milliseconds(),
-            max_conns: server.max_conns,
-            slow_start: server.slow_start.as_milliseconds(),
-            down: server.down,
-            drain: server.drain,
-            checked: checked && !server.down && server.check.is_on,
-            awaits_pass,
-            ring: ring::base(server.written.as_bytes()),
-            sticky: server.sticky.as_bytes(),
-            found_by: if server.resolve { &server.server } else { "" },
-        };
-        let level = |(level, addresses): (&'a Level, &'a Vec<Vec<u8>>)| LevelPlan {
-            name: level.name.as_deref().unwrap_or_default(),
-            tries: level.limits.tries.unwrap_or(0),
-            tries_timeout: level.limits.tries_timeout.map_or(0, settings::Time::as_milliseconds),
-            peers: level.servers.iter().zip(addresses).map(peer).collect(),
-        };
-        Plan {
-            method: self.settings.balance.method(),
-            protected: self.settings.protected,
-            is_ordered: self.settings.order.is_some(),
-            levels: levels.iter().zip(addresses).map(level).collect(),
-            ..Plan::default()
-        }
     }
 }
 

@@ -3,16 +3,23 @@
 
 pub mod checker;
 pub mod configuration;
+pub mod definition;
+pub mod entry;
 mod exchange;
 mod grpc;
 mod http2;
+mod kept;
+mod names;
 pub mod peer;
+pub mod plan;
 mod rings;
 mod room;
 #[cfg(ngx_feature = "ssl")]
 pub mod session;
+pub mod state;
 pub mod status;
 pub mod subsystem;
 mod target;
 pub mod watched;
 pub mod worker;
+pub mod writer;

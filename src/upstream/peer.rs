@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ptr::{self, fn_addr_eq};
+use std::rc::Rc;
 
 use ngx::ffi::{
     ngx_int_t, ngx_msec_t, ngx_peer_connection_t, ngx_pool_cleanup_add, ngx_pool_t, ngx_str_t,
@@ -12,12 +13,12 @@ use ngx::ffi::{
 };
 use smallvec::SmallVec;
 
-use super::configuration::Entry;
+use super::entry::{Current, Entry};
 use super::subsystem::{Answer, Subsystem};
 use super::worker;
 use crate::logic::balance::ring::Ring;
 use crate::logic::order;
-use crate::logic::settings::{Limits, Time};
+use crate::logic::settings::{Limits, Time, MAX_NAME};
 use crate::nginx::guard::guard;
 use crate::nginx::{log, pool, process};
 use crate::shm::cluster::{Cluster, Ejected, Outcome};
@@ -39,7 +40,9 @@ pub struct Wish<'a> {
 /// What a request knows of its tries. It lies in the pool of the request, and is dropped with it:
 /// until then nginx refers to the names of the servers that the request went to.
 pub struct Tries<S: Subsystem> {
-    entry: &'static Entry,
+    entry: Rc<Entry>,
+    /// What held when the request began.
+    current: Rc<Current>,
     cluster: &'static Cluster,
     root: &'static Root,
     slot: &'static Slot,
@@ -260,12 +263,13 @@ impl<S: Subsystem> Tries<S> {
         peer: &mut ngx_peer_connection_t,
         session: *mut S::Session,
         pool: *mut ngx_pool_t,
-        entry: &'static Entry,
+        (entry, current): (Rc<Entry>, Rc<Current>),
         upstream: *mut ngx_str_t,
         wish: Wish<'static>,
         next_timeout: ngx_msec_t,
     ) -> Result<(), ()> {
         let ((root, slot), cluster) = (worker::place().ok_or(())?, entry.records.get().ok_or(())?);
+        let most = most_tries(&current);
         // SAFETY: the pool is valid; the memory that comes with the cleanup is aligned for any of
         // our types, and lives as long as the request.
         let tries = unsafe {
@@ -273,6 +277,7 @@ impl<S: Subsystem> Tries<S> {
             let tries = cleanup.as_ref().ok_or(())?.data.cast::<Self>();
             tries.write(Self {
                 entry,
+                current,
                 cluster,
                 root,
                 slot,
@@ -295,7 +300,7 @@ impl<S: Subsystem> Tries<S> {
         peer.data = tries.cast();
         peer.get = Some(get::<S>);
         peer.free = Some(free::<S>);
-        peer.tries = most_tries(entry);
+        peer.tries = most;
         #[cfg(ngx_feature = "ssl")]
         {
             peer.set_session = Some(super::session::set::<S>);
@@ -344,7 +349,7 @@ impl<S: Subsystem> Tries<S> {
     }
 
     fn entered(&self) -> impl Iterator<Item = Entered<'_>> {
-        let cluster = self.entry.settings.name.as_str();
+        let cluster = self.entry.name();
         let visited = self.visited.0.iter().enumerate().map(move |(index, visit)| Entered {
             cluster,
             level: Some((visit.level_name(), visit.selected.level() + 1)),
@@ -357,8 +362,8 @@ impl<S: Subsystem> Tries<S> {
     }
 
     /// The cluster of the request.
-    pub(super) fn entry(&self) -> &'static Entry {
-        self.entry
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entry
     }
 
     /// The server of the try at work.
@@ -374,14 +379,14 @@ impl<S: Subsystem> Tries<S> {
         let most = peer.tries;
         if self.visited.0.is_empty() {
             // For the first try nginx may have lowered it, to proxy_next_upstream_tries.
-            self.is_limited_by_location = most < most_tries(self.entry);
+            self.is_limited_by_location = most < most_tries(&self.current);
         }
         self.allowed = most;
         let visit = self.root.visit(self.slot);
         // SAFETY: nginx has set the hint for this call.
         let sticks_to = unsafe { hint(peer) };
         let asks = Asks {
-            entry: self.entry,
+            entry: &self.entry,
             wish: &self.wish,
             order: &self.order,
             visited: &self.visited.0,
@@ -390,7 +395,9 @@ impl<S: Subsystem> Tries<S> {
         let Some(picked) = self.cluster.select(self.slot, &visit, &asks) else {
             self.found_none = true;
             peer.name = self.upstream;
-            self.complain(peer, format_args!("no servers available"));
+            let why =
+                if self.current.is_deleted { "it was deleted" } else { "no servers available" };
+            self.complain(peer, format_args!("{why}"));
             return NGX_BUSY as ngx_int_t;
         };
         let began = self.enter(peer, &picked);
@@ -446,7 +453,7 @@ impl<S: Subsystem> Tries<S> {
         // SAFETY: nginx works on the request: it has just called us for it.
         let stale =
             failed && peer.cached() != 0 && unsafe { S::connection_was_stale(self.session) };
-        let counts = |status| self.entry.settings.fail_status.contains(status);
+        let counts = |status| self.current.settings.fail_status.contains(status);
         let answer = if stale {
             Answer { outcome: Outcome::Unknown, is_refused: false }
         } else if failed {
@@ -472,7 +479,7 @@ impl<S: Subsystem> Tries<S> {
 
         let ejected = self.cluster.release(self.slot, &selected, answer.outcome, process::now());
         if let Some(ejected) = ejected {
-            report_ejection(&self.entry.settings.name, selected.server.name(), ejected);
+            report_ejection(self.entry.name(), selected.server.name(), ejected);
         }
     }
 
@@ -505,7 +512,7 @@ impl<S: Subsystem> Tries<S> {
     /// The limit that keeps the request from another try. `None`: none does.
     fn limit(&self, peer: &ngx_peer_connection_t, level_is_over: bool) -> Option<String> {
         let last = self.visited.0.last()?;
-        let Limits { tries, tries_timeout } = self.entry.settings.limits;
+        let Limits { tries, tries_timeout } = self.current.settings.limits;
         if !last.selected.others.is_some() {
             // Is there one in a level that allowed no more tries, or no more time?
             let next = self.visited.0.iter().skip(1).map(Some).chain([None]);
@@ -534,7 +541,7 @@ impl<S: Subsystem> Tries<S> {
     /// Writes a line to the log of the request.
     #[cold]
     fn complain(&self, peer: &ngx_peer_connection_t, message: std::fmt::Arguments<'_>) {
-        let name = &self.entry.settings.name;
+        let name = self.entry.name();
         // SAFETY: nginx has set it to the log of the client's connection.
         unsafe {
             log::write_to(peer.log, NGX_LOG_ERR, format_args!("cluster \"{name}\": {message}"));
@@ -542,9 +549,69 @@ impl<S: Subsystem> Tries<S> {
     }
 }
 
+/// What a request knows of its cluster where there is none.
+#[derive(Clone, Copy)]
+struct Unknown {
+    name: &'static str,
+    upstream: *mut ngx_str_t,
+}
+
+/// Prepares `peer` for a request to a cluster that there is not: no server is selected.
+///
+/// # Safety
+/// `peer` and `pool` are those of a request that begins; `upstream` lives for as long as the request.
+///
+/// # Errors
+/// Where there is no memory.
+pub unsafe fn begin_unknown(
+    peer: &mut ngx_peer_connection_t,
+    pool: *mut ngx_pool_t,
+    name: &[u8],
+    upstream: *mut ngx_str_t,
+) -> Result<(), ()> {
+    // A client may have named it: what it sent is not written to the log as it is.
+    let end = name.len().min(MAX_NAME);
+    let shown = name[..end].escape_ascii().to_string();
+    // SAFETY: the pool is that of the request, and outlives its tries.
+    let unknown = unsafe {
+        let name = pool::copy_str(pool, &shown).ok_or(())?;
+        pool::place(pool, Unknown { name, upstream }).ok_or(())?
+    };
+    peer.data = ptr::from_ref(unknown).cast_mut().cast();
+    peer.get = Some(get_unknown);
+    peer.free = Some(free_unknown);
+    peer.tries = 1;
+    Ok(())
+}
+
+/// Selects no server: nginx's `peer.get`.
+unsafe extern "C" fn get_unknown(peer: *mut ngx_peer_connection_t, data: *mut c_void) -> ngx_int_t {
+    guard(NGX_ERROR as ngx_int_t, || {
+        // SAFETY: nginx calls it with what `begin_unknown` has set, for a request it works on, whose
+        // log it has set.
+        unsafe {
+            let (peer, unknown) = (&mut *peer, &*data.cast::<Unknown>());
+            peer.set_cached(0);
+            peer.connection = ptr::null_mut();
+            peer.name = unknown.upstream;
+            let message = format_args!("cluster \"{}\": unknown cluster", unknown.name);
+            log::write_to(peer.log, NGX_LOG_ERR, message);
+        }
+        NGX_BUSY as ngx_int_t
+    })
+}
+
+/// A try ended that never was: nginx's `peer.free`.
+unsafe extern "C" fn free_unknown(
+    _peer: *mut ngx_peer_connection_t,
+    _data: *mut c_void,
+    _state: ngx_uint_t,
+) {
+}
+
 /// How many tries a request to the cluster has.
-fn most_tries(entry: &Entry) -> ngx_uint_t {
-    entry.settings.limits.tries.map_or(ngx_uint_t::MAX / 2, |tries| tries as ngx_uint_t)
+fn most_tries(current: &Current) -> ngx_uint_t {
+    current.settings.limits.tries.map_or(ngx_uint_t::MAX / 2, |tries| tries as ngx_uint_t)
 }
 
 /// What the request is to stick to.

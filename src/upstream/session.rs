@@ -34,7 +34,7 @@ pub fn free_all() {
 }
 
 fn key<S: Subsystem>(tries: &Tries<S>) -> Option<(String, String)> {
-    let cluster = tries.entry().settings.name.clone();
+    let cluster = tries.entry().name().to_owned();
     Some((cluster, tries.server()?.name().to_owned()))
 }
 

@@ -5,9 +5,11 @@ use std::cell::Cell;
 use ngx::ffi::NGX_LOG_WARN;
 use thiserror::Error;
 
-use super::configuration::{Configuration, Entry};
-use super::worker::place;
-use crate::logic::settings::{Level, Protected};
+use super::configuration::Configuration;
+use super::entry::Entry;
+use super::plan::Listed;
+use super::{names, worker};
+use crate::logic::settings::Protected;
 use crate::nginx::log;
 use crate::shm::cluster::{Cluster, Standing};
 use crate::shm::zone::Root;
@@ -42,9 +44,6 @@ pub trait Peers {
     /// Where the lock cannot be had; some servers may follow the rule then, and others not.
     fn put(&self, is_out: Rule<'_>) -> Result<(), Busy>;
 }
-
-/// Levels, and the socket addresses of their servers.
-pub type Listed = (Vec<Level>, Vec<Vec<Vec<u8>>>);
 
 /// Whether the server of a socket address is to be out of use.
 pub type Rule<'a> = &'a dyn Fn(&[u8]) -> Option<bool>;
@@ -100,10 +99,11 @@ impl Entry {
 
     #[cold]
     fn apply_verdicts(&self, watch: &Watch, cluster: &Cluster) -> Result<(), Busy> {
-        let awaits_pass = self.settings.checks.iter().any(|check| !check.mandatory.is_off());
+        let current = self.current();
+        let awaits_pass = current.settings.checks.iter().any(|check| !check.mandatory.is_off());
         // A server that the records do not have is one that nginx has just found, or, where this worker
         // is being replaced, one that the new configuration does not have.
-        let unknown = (awaits_pass && current_root().is_some()).then_some(true);
+        let unknown = (awaits_pass && worker::is_current()).then_some(true);
         cluster.consult(|standings| {
             let now = (cluster.changes(), watch.peers.version());
             let strict = |address: &[u8]| match standings.get(address) {
@@ -116,7 +116,7 @@ impl Entry {
                 Some(standing) => Some(*standing == Standing::Awaited),
                 None => unknown,
             };
-            let is_off = self.settings.protected == Protected::Off;
+            let is_off = current.settings.protected == Protected::Off;
             if is_off || watch.peers.is_any_left(&strict)? {
                 watch.peers.put(&strict)?;
             } else {
@@ -129,22 +129,21 @@ impl Entry {
 
     /// Has the records be of the servers that nginx has. To be called in worker 0, again and again.
     pub fn follow_servers(&self, configuration: &Configuration) {
-        let (Some(watch), Some(cluster)) = (&self.watch, self.records.get()) else { return };
+        let Some(watch) = &self.watch else { return };
         let version = watch.peers.version();
-        if version == watch.listed.get() {
+        if version == watch.listed.get() || !worker::is_current() {
             return;
         }
-        let (Some(root), Ok((levels, addresses))) = (current_root(), watch.peers.levels()) else {
-            return;
-        };
-        let plan = self.plan(&levels, &addresses);
-        match configuration.with_slab(|slab| root.update(slab, cluster, &plan)) {
-            Some(Ok(())) => {
+        let Ok(listed) = watch.peers.levels() else { return };
+        // Where somebody else changes settings, it is done the next time.
+        let Some(_writing) = configuration.root().and_then(Root::try_write) else { return };
+        match names::update(configuration, self, &self.current().settings, &listed) {
+            Ok(()) => {
                 watch.listed.set(version);
                 watch.reported.set(false);
                 self.follow_verdicts();
             }
-            Some(Err(full)) if !watch.reported.replace(true) => log::write(
+            Err(full) if !watch.reported.replace(true) => log::write(
                 NGX_LOG_WARN,
                 format_args!(
                     "cluster \"{}\": {full}, servers that nginx has found are not checked, a larger \
@@ -152,13 +151,7 @@ impl Entry {
                     self.name()
                 ),
             ),
-            _ => {}
+            Err(_) => {}
         }
     }
-}
-
-/// The root of the zone, unless a newer configuration was taken into use than that of this worker.
-fn current_root() -> Option<&'static Root> {
-    let (root, slot) = place()?;
-    (root.configuration() == slot.configuration()).then_some(root)
 }

@@ -7,8 +7,10 @@ use ngx::ffi::{NGX_LOG_ALERT, NGX_LOG_WARN};
 
 use super::checker::Checker;
 use super::configuration::Configuration;
+use super::names::Names;
+use super::writer;
 use crate::nginx::task::{sleep, spawn, Task};
-use crate::nginx::{log, process};
+use crate::nginx::{log, process, thread};
 use crate::shm::lock;
 use crate::shm::worker::Slot;
 use crate::shm::zone::Root;
@@ -23,19 +25,57 @@ pub const ALIVE: u64 = 3 * HEARTBEAT;
 struct Worker {
     configuration: &'static Configuration,
     _heartbeat: Task,
-    checker: Option<Rc<Checker>>,
+    of_zero: Option<Rc<OfZero>>,
+}
+
+/// What only worker 0 does.
+struct OfZero {
+    checker: Checker,
+    names: Names,
 }
 
 thread_local! {
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
     /// The root of the zone, and the slot of this worker in it.
     static PLACE: Cell<Option<(&'static Root, &'static Slot)>> = const { Cell::new(None) };
+    static CONFIGURATION: Cell<Option<&'static Configuration>> = const { Cell::new(None) };
 }
 
 /// The root of the zone, and the slot of this worker in it. `None` before [`start`].
 #[inline]
 pub fn place() -> Option<(&'static Root, &'static Slot)> {
     PLACE.get()
+}
+
+/// The slot of this worker. `None` before [`start`].
+pub fn slot() -> Option<&'static Slot> {
+    PLACE.get().map(|(_, slot)| slot)
+}
+
+/// What this worker runs. `None` before [`start`].
+pub fn configuration() -> Option<&'static Configuration> {
+    CONFIGURATION.get()
+}
+
+/// Whether no newer configuration was taken into use than that of this worker.
+pub fn is_current() -> bool {
+    PLACE.get().is_some_and(|(root, slot)| root.configuration() == slot.configuration())
+}
+
+/// Follows the clusters at once where they have changed, if this is worker 0; it does so every second
+/// anyway.
+pub fn follow() {
+    let of_zero = WORKER.with_borrow(|worker| worker.as_ref()?.of_zero.clone());
+    if let Some(of_zero) = of_zero.filter(|_| !process::is_exiting()) {
+        of_zero.follow();
+    }
+}
+
+impl OfZero {
+    fn follow(&self) {
+        self.checker.follow();
+        self.names.follow();
+    }
 }
 
 /// Starts what a worker runs: to be called once in every worker, when it starts.
@@ -58,15 +98,19 @@ pub fn start(configuration: &'static Configuration) {
         log::write(NGX_LOG_ALERT, format_args!("no slot is left for this worker in the zone"));
         root.detached_slot()
     });
+    thread::start();
     PLACE.set(Some((root, slot)));
+    CONFIGURATION.set(Some(configuration));
     for entry in configuration.clusters() {
-        entry.records.set(root.cluster(&entry.settings.name));
+        entry.records.set(root.cluster(entry.name()));
     }
 
-    let checker =
-        process::runs_checks().then(|| Rc::new(Checker::start(root, slot, configuration)));
-    let heartbeat = spawn(beat(configuration, root, slot, checker.clone()));
-    let worker = Worker { configuration, _heartbeat: heartbeat, checker };
+    let of_zero = process::runs_checks().then(|| {
+        let checker = Checker::start(root, slot, configuration);
+        Rc::new(OfZero { checker, names: Names::new(configuration) })
+    });
+    let heartbeat = spawn(beat(configuration, root, slot, of_zero.clone()));
+    let worker = Worker { configuration, _heartbeat: heartbeat, of_zero };
     WORKER.with_borrow_mut(|running| *running = Some(worker));
 }
 
@@ -75,19 +119,20 @@ async fn beat(
     configuration: &'static Configuration,
     root: &'static Root,
     slot: &'static Slot,
-    checker: Option<Rc<Checker>>,
+    of_zero: Option<Rc<OfZero>>,
 ) {
     let mut room = Room::default();
     loop {
         slot.beat(process::now());
-        if let Some(checker) = checker.as_ref().filter(|_| !process::is_exiting()) {
+        configuration.forget_deleted();
+        if let Some(of_zero) = of_zero.as_ref().filter(|_| !process::is_exiting()) {
             root.checker_beat(process::now());
             configuration.with_slab(|slab| {
                 root.reap();
                 root.sweep(slab);
             });
             configuration.clusters().iter().for_each(|entry| entry.follow_servers(configuration));
-            checker.follow();
+            of_zero.follow();
             room.look(configuration);
         }
         sleep(HEARTBEAT).await;
@@ -125,11 +170,15 @@ impl Room {
 /// connections that were left open.
 pub fn stop() {
     let Some(worker) = WORKER.with_borrow_mut(Option::take) else { return };
-    if let Some(checker) = &worker.checker {
-        checker.stop();
+    if let Some(of_zero) = &worker.of_zero {
+        of_zero.checker.stop();
+        of_zero.names.stop();
     }
+    writer::stop();
+    thread::stop();
     let configuration = worker.configuration;
     drop(worker);
+    configuration.forget_all();
     if let Some((root, slot)) = PLACE.take() {
         configuration.with_slab(|_| root.release_slot(slot));
     }

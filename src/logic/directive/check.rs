@@ -9,8 +9,8 @@ use super::{DirectiveError, Result, Word, MIN_INTERVAL};
 use crate::logic::matching::{Expect, Match, Text};
 use crate::logic::password::Password;
 use crate::logic::settings::{
-    without_port, Check, GrpcProbe, Header, HttpProbe, Mandatory, MysqlProbe, PostgresProbe, Probe,
-    Protected, RedisProbe, Source, Ssl, TcpProbe, Time, Tls,
+    is_cluster_name, without_port, Check, GrpcProbe, Header, HttpProbe, Mandatory, MysqlProbe,
+    PostgresProbe, Probe, Protected, RedisProbe, Source, Ssl, TcpProbe, Time, Tls,
 };
 
 /// A type of check: its name, and the parameters that it has besides those of all types.
@@ -173,6 +173,16 @@ struct Given {
 /// On an unknown type, on unknown or repeated parameters, on values out of range, and on parameters
 /// that do not go together.
 pub fn check(words: &[&[u8]]) -> Result<Option<CheckDirective>> {
+    let words = quoted_values(words)?;
+    let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
+    exact_check(&words)
+}
+
+/// The same for words that are as they are meant: quotes are part of them.
+///
+/// # Errors
+/// As [`check`].
+pub fn exact_check(words: &[&[u8]]) -> Result<Option<CheckDirective>> {
     let Some((kind, words)) = words.split_first() else {
         return Err(DirectiveError::CheckType { word: None });
     };
@@ -189,7 +199,7 @@ pub fn check(words: &[&[u8]]) -> Result<Option<CheckDirective>> {
     })?;
 
     let mut given = Given::default();
-    for word in quoted_values(words)?.iter().map(|word| Word::new(word)) {
+    for word in words.iter().map(|word| Word::new(word)) {
         let name = match word.parameter() {
             Some((name, _)) if !FLAGS.contains(&name) => Some(name),
             None => FLAGS.into_iter().find(|flag| *flag == word.text),
@@ -208,6 +218,27 @@ pub fn check(words: &[&[u8]]) -> Result<Option<CheckDirective>> {
         }
     }
     given.directive(kind).map(Some)
+}
+
+/// Parses the words after `checkups_check_define`: `NAME TYPE [parameter=value ...]`.
+///
+/// # Errors
+/// As [`check`], and where the name is missing or not allowed.
+pub fn check_define(words: &[&[u8]]) -> Result<(String, CheckDirective)> {
+    let missing = DirectiveError::Missing { what: "the NAME of the check" };
+    let (name, words) = words.split_first().ok_or(missing)?;
+    let name = Word::new(name).text.into_owned();
+    if !is_cluster_name(&name) {
+        return Err(DirectiveError::CheckName { name });
+    }
+    match check(words)? {
+        Some(directive) if directive.protected().is_some() => Err(DirectiveError::Unknown {
+            word: "protected=".to_owned(),
+            allowed: "those of a cluster's checks".to_owned(),
+        }),
+        Some(directive) => Ok((name, directive)),
+        None => Err(DirectiveError::CheckType { word: Some("off".to_owned()) }),
+    }
 }
 
 /// Takes the quotes from values that stand in quotes: `header="X: a b"`. nginx knows quotes only around

@@ -14,7 +14,7 @@ const MIN_TIME: Time = Time::milliseconds(1);
 const MAX_TRIES: u32 = 1_000_000;
 
 /// The values of `protected=`.
-pub(super) const PROTECTED: [(&str, Protected); 4] = [
+pub(in crate::logic) const PROTECTED: [(&str, Protected); 4] = [
     ("all", Protected::All),
     ("one", Protected::One),
     ("on", Protected::One),
@@ -26,6 +26,9 @@ pub(super) const PROTECTED: [(&str, Protected); 4] = [
 pub struct ClusterDirective {
     /// The name, where it is given.
     pub name: Option<String>,
+    /// A string with variables, whose value is the name: then the cluster is one of others, or one that
+    /// comes to be at run time, and nothing else is said here.
+    pub named_by: Option<String>,
     /// See [`settings::Cluster::limits`].
     pub limits: Limits,
     /// See [`settings::Cluster::timeouts`].
@@ -43,6 +46,13 @@ pub fn cluster(words: &[&[u8]]) -> Result<ClusterDirective> {
                            send_timeout= and read_timeout=";
     let mut directive = ClusterDirective::default();
     let mut protected = None;
+    if let [word] = words {
+        if word.contains(&b'$') {
+            let text = str::from_utf8(word).map_err(|_| DirectiveError::NotText)?;
+            directive.named_by = Some(text.to_owned());
+            return Ok(directive);
+        }
+    }
 
     for word in words.iter().map(|word| Word::new(word)) {
         let timeouts = &mut directive.timeouts;
@@ -299,6 +309,8 @@ mod tests {
         assert_eq!(cluster(&words("tries=2")), Ok(named(None, Some(2))));
         let line = "tries_timeout=1500ms protected=on connect_timeout=1s send_timeout=2s \
                     read_timeout=3s";
+        let by_variable = cluster(&words("svc-$arg_name")).unwrap();
+        assert_eq!(by_variable.named_by.as_deref(), Some("svc-$arg_name"));
         let all = cluster(&words(line)).unwrap();
         assert_eq!(all.limits.tries_timeout, Some(Time::milliseconds(1500)));
         assert_eq!(all.protected, Protected::One);
@@ -319,7 +331,10 @@ mod tests {
                 "invalid value in \"read_timeout=0\", it must be a time from 1ms to 604800s, for \
                  example 5s or 500ms",
             ),
-            ("$a", "\"$a\": a cluster cannot be named by a variable"),
+            (
+                "$a tries=1",
+                "\"$a\" stands alone: what else there is to say is said of the clusters that it names",
+            ),
             (
                 "a/b",
                 "invalid cluster name \"a/b\", it must be 1 to 128 letters, digits and the \

@@ -12,7 +12,8 @@ use thiserror::Error;
 use super::password::PasswordError;
 use super::settings::{Time, MAX_NAME};
 
-pub use check::{check, CheckDirective};
+pub use check::{check, check_define, exact_check, CheckDirective};
+pub(super) use cluster::PROTECTED;
 pub use cluster::{
     api, balance, cluster, cluster_name, fail_status, level, level_from, server, ApiDirective,
     ClusterDirective, LevelDirective, LevelFromDirective, Only, ServerDirective,
@@ -85,6 +86,15 @@ pub enum DirectiveError {
         /// The name.
         name: String,
     },
+    /// A name that no check can have.
+    #[error(
+        "invalid name of a check \"{name}\", it must be 1 to {MAX_NAME} letters, digits and the \
+         characters . _ : -"
+    )]
+    CheckName {
+        /// The name.
+        name: String,
+    },
     /// A balancing method that there is not.
     #[error(
         "unknown method \"{words}\", allowed are round_robin, hash KEY, url_hash, ip_hash, \
@@ -103,8 +113,10 @@ pub enum DirectiveError {
         /// What it is about.
         what: &'static str,
     },
-    /// A name with a variable in it.
-    #[error("\"{name}\": a cluster cannot be named by a variable")]
+    /// A name with a variable in it, where there is more to say.
+    #[error(
+        "\"{name}\" stands alone: what else there is to say is said of the clusters that it names"
+    )]
     Variable {
         /// The name.
         name: String,
@@ -188,12 +200,12 @@ pub fn zone(word: &[u8]) -> Result<(&str, &str)> {
 }
 
 /// One word of a directive. What is not UTF-8 in it is replaced, by what no parameter admits.
-struct Word<'a> {
+pub(super) struct Word<'a> {
     text: Cow<'a, str>,
 }
 
 impl<'a> Word<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { text: String::from_utf8_lossy(bytes) }
     }
 
@@ -236,20 +248,20 @@ impl<'a> Word<'a> {
         DirectiveError::Value { word: self.shown().into_owned(), allowed: allowed.into() }
     }
 
-    fn number(&self, least: u32, most: u32) -> Result<u32> {
+    pub(super) fn number(&self, least: u32, most: u32) -> Result<u32> {
         digits(self.value())
             .and_then(|number| u32::try_from(number).ok())
             .filter(|number| (least..=most).contains(number))
             .ok_or_else(|| self.invalid(format!("a number from {least} to {most}")))
     }
 
-    fn time(&self, least: Time) -> Result<Time> {
+    pub(super) fn time(&self, least: Time) -> Result<Time> {
         time(self.value()).filter(|time| (least..=MAX_TIME).contains(time)).ok_or_else(|| {
             self.invalid(format!("a time from {least} to {MAX_TIME}, for example 5s or 500ms"))
         })
     }
 
-    fn one_of<T: Copy>(&self, values: &[(&str, T)], allowed: &str) -> Result<T> {
+    pub(super) fn one_of<T: Copy>(&self, values: &[(&str, T)], allowed: &str) -> Result<T> {
         let found = values.iter().find(|(name, _)| *name == self.value());
         found.map(|&(_, value)| value).ok_or_else(|| self.invalid(allowed))
     }
@@ -276,7 +288,7 @@ impl<'a> Word<'a> {
         }
     }
 
-    fn host(&self) -> Result<String> {
+    pub(super) fn host(&self) -> Result<String> {
         let host = self.value();
         if !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic()) {
             Ok(host.to_owned())

@@ -123,7 +123,7 @@ proptest! {
                     let found = {
                         let guard = cluster.lock();
                         let generation = guard.generation().unwrap();
-                        let mut checked = generation.servers_to_check();
+                        let mut checked = generation.peers_to_check().map(|peer| peer.server);
                         checked.any(|known| known.name() == name && known.is_checked())
                     };
                     if found {

@@ -1,0 +1,607 @@
+//! Changes of clusters at run time: what somebody asks for, and what comes of it.
+
+mod checks;
+mod difference;
+mod draft;
+mod server;
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::rc::Rc;
+
+use serde::Serialize;
+use serde_json::{Number, Value};
+
+use self::draft::{
+    ClusterDraft, Given, LevelDraft, Object, OriginalLevel, OriginalLevels, RollbackDraft,
+    ServerDraft,
+};
+use super::api::{Arguments, Method, Refusal, Resource};
+use super::balance::Method as Balancing;
+use super::directive::{self, Word};
+use super::matching::Match;
+use super::order;
+use super::settings::{
+    is_cluster_name, is_level_name, Balance, Check, Cluster, Level, Limits, Protected, Server,
+    Statuses, Time, Timeouts, MAX_NAME,
+};
+
+pub use self::checks::{shown as shown_check, MAX_CHECKS};
+pub use self::difference::{difference, Difference};
+
+/// The most levels of a cluster.
+const MAX_LEVELS: usize = 64;
+
+/// The most servers of a cluster.
+const MAX_SERVERS: usize = 10_000;
+
+/// The largest weight, and the most connections, failures and tries that a change may say.
+const MOST: u32 = 1_000_000;
+
+/// What a change has to go with.
+pub struct Surroundings<'a> {
+    /// The settings of the cluster in the configuration; `None`: it has no block there.
+    pub configured: Option<&'a Cluster>,
+    /// What checks may be made of.
+    pub checks: &'a dyn KnownChecks,
+    /// Whether names can be looked up.
+    pub has_resolver: bool,
+    /// Whether there is a variable of this name.
+    pub is_variable: &'a dyn Fn(&str) -> bool,
+    /// Whether clients may stick to servers, by what names them.
+    pub has_sticky: bool,
+}
+
+/// What checks may be made of.
+pub trait KnownChecks {
+    /// The check of this name by `checkups_check_define`, for this cluster.
+    fn defined(&self, name: &str, cluster: &str) -> Option<Check>;
+
+    /// The `checkups_match` block of this name.
+    fn matching(&self, name: &str) -> Option<Rc<Match>>;
+
+    /// Whether a check can use TLS without any file.
+    fn has_tls(&self) -> bool;
+}
+
+/// What somebody wants changed of a cluster.
+#[derive(Debug)]
+pub enum Change {
+    /// It is to be so, as far as anything is said.
+    Put(Box<ClusterDraft>),
+    /// It is not to be there.
+    Delete,
+    /// A level, the first one if none is named, is to have one more server.
+    AddServer {
+        /// The name or the number of the level.
+        level: Option<String>,
+        /// The server.
+        draft: Box<ServerDraft>,
+    },
+    /// A server is to be different.
+    PatchServer {
+        /// Its address.
+        server: String,
+        /// The name or the number of its level; `None`: there is one level that has it.
+        level: Option<String>,
+        /// What is to be different.
+        draft: Box<ServerDraft>,
+    },
+    /// A server is not to be there.
+    DeleteServer {
+        /// Its address.
+        server: String,
+        /// The name or the number of its level; `None`: there is one level that has it.
+        level: Option<String>,
+    },
+    /// It is to be as it was at this version.
+    Rollback(u64),
+}
+
+impl Change {
+    /// What a request asks for: the name of the cluster, and the change.
+    ///
+    /// # Errors
+    /// Where the name is none, and where the body is not what it should be.
+    pub fn parse(
+        resource: &Resource<'_>,
+        method: Method,
+        arguments: &Arguments,
+        body: &[u8],
+    ) -> Result<(String, Self), Refusal> {
+        let level = || arguments.level.clone();
+        let (name, change) = match (resource, method) {
+            (Resource::Cluster(name), Method::Put) => (*name, Self::Put(Box::new(parse(body)?))),
+            (Resource::Cluster(name), Method::Delete) => (*name, Self::Delete),
+            (Resource::Servers(name), Method::Post) => {
+                (*name, Self::AddServer { level: level(), draft: Box::new(parse(body)?) })
+            }
+            (Resource::Server { cluster, server }, Method::Patch) => {
+                let (server, draft) = ((*server).to_owned(), Box::new(parse(body)?));
+                (*cluster, Self::PatchServer { server, level: level(), draft })
+            }
+            (Resource::Server { cluster, server }, Method::Delete) => {
+                let server = (*server).to_owned();
+                (*cluster, Self::DeleteServer { server, level: level() })
+            }
+            (Resource::Rollback(name), Method::Post) => {
+                let draft: RollbackDraft = parse(body)?;
+                (*name, Self::Rollback(draft.version))
+            }
+            _ => return Err(Refusal::MethodNotAllowed),
+        };
+        if is_cluster_name(name) {
+            Ok((name.to_owned(), change))
+        } else {
+            Err(Refusal::NameInvalid)
+        }
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    draft::parse(body).map_err(invalid)
+}
+
+/// A body that is not what it should be, for this reason.
+fn invalid(reason: impl Display) -> Refusal {
+    Refusal::invalid(&reason.to_string())
+}
+
+fn number(name: &str, number: &Number, least: u32, most: u32) -> Result<u32, Refusal> {
+    Word::new(format!("{name}={number}").as_bytes()).number(least, most).map_err(invalid)
+}
+
+fn time(name: &str, text: &str, least: Time) -> Result<Time, Refusal> {
+    Word::new(format!("{name}={text}").as_bytes()).time(least).map_err(invalid)
+}
+
+/// By what a draft is judged.
+struct Rules<'a> {
+    around: &'a Surroundings<'a>,
+    /// Whether it was judged before, when it was sent: then it is not refused for what may have changed
+    /// around it.
+    is_kept: bool,
+}
+
+impl Rules<'_> {
+    fn has_resolver(&self) -> bool {
+        self.is_kept || self.around.has_resolver
+    }
+
+    fn most_weight(&self) -> u32 {
+        self.most_count()
+    }
+
+    /// A configuration may say more than a change.
+    fn most_count(&self) -> u32 {
+        if self.is_kept {
+            u32::MAX
+        } else {
+            MOST
+        }
+    }
+}
+
+/// What comes of a change of the cluster of this name, which has the settings `current`; `None`: there
+/// is none. The version is left as it is. `Ok(None)`: it is deleted. Not for [`Change::Rollback`].
+///
+/// # Errors
+/// Why it is refused.
+pub fn apply(
+    current: Option<&Cluster>,
+    name: &str,
+    change: &Change,
+    around: &Surroundings<'_>,
+) -> Result<Option<Cluster>, Refusal> {
+    if current.is_some_and(|current| current.balance == Balance::Nginx) {
+        return Err(Refusal::BalancedByNginx);
+    }
+    let rules = Rules { around, is_kept: false };
+    let mut after = match change {
+        Change::Put(draft) => put(current, name, draft, &rules)?,
+        _ => current.cloned().ok_or(Refusal::ClusterNotFound)?,
+    };
+    match change {
+        Change::Put(_) => {}
+        Change::Delete => return Ok(None),
+        Change::Rollback(_) => return Err(Refusal::Internal),
+        Change::AddServer { level, draft } => {
+            let place = match level {
+                Some(level) => place_of(&after, level).ok_or(Refusal::LevelNotFound)?,
+                None => 0,
+            };
+            let server = server::whole(draft, &rules)?;
+            let level = after.levels.get_mut(place).ok_or(Refusal::LevelNotFound)?;
+            if level.servers.iter().any(|other| is_same(other, &server)) {
+                return Err(Refusal::ServerExists);
+            }
+            level.servers.push(server);
+        }
+        Change::PatchServer { server, level, draft } => {
+            refuse_address(server, draft)?;
+            let place = place_of_server(&after, server, level.as_deref())?;
+            let servers = after.levels[place].servers.iter_mut();
+            for found in servers.filter(|other| is_called(other, server)) {
+                server::patch(found, draft, &rules)?;
+            }
+        }
+        Change::DeleteServer { server, level } => {
+            let place = place_of_server(&after, server, level.as_deref())?;
+            let servers = &mut after.levels[place].servers;
+            servers.retain(|other| !is_called(other, server));
+            if servers.is_empty() {
+                return Err(Refusal::LastServer);
+            }
+        }
+    }
+    check(&after)?;
+    Ok(Some(after))
+}
+
+/// What is kept of a cluster, which was judged before.
+pub(super) fn restore(
+    name: &str,
+    draft: &ClusterDraft,
+    around: &Surroundings<'_>,
+) -> Result<Cluster, Refusal> {
+    put(None, name, draft, &Rules { around, is_kept: true })
+}
+
+/// A check that is kept by its parameters.
+pub(super) fn restore_check(
+    object: &serde_json::Map<String, Value>,
+    cluster: &str,
+    around: &Surroundings<'_>,
+) -> Result<Check, Refusal> {
+    checks::given(object, cluster, &Rules { around, is_kept: true })
+}
+
+pub(super) use self::draft::{parse as parse_draft, ClusterDraft as KeptDraft};
+
+/// The address of a server cannot be changed.
+fn refuse_address(server: &str, draft: &ServerDraft) -> Result<(), Refusal> {
+    let is_other = draft.server.as_deref().is_some_and(|other| other != server);
+    if is_other || draft.service.is_some() || draft.resolve.is_some() || draft.level.is_some() {
+        return Err(invalid(
+            "\"server\", \"service\", \"resolve\" and \"level\" of a server cannot be changed",
+        ));
+    }
+    Ok(())
+}
+
+fn is_called(server: &Server, text: &str) -> bool {
+    server.server == text
+}
+
+fn is_same(server: &Server, other: &Server) -> bool {
+    (&server.server, &server.service) == (&other.server, &other.service)
+}
+
+/// The place of the level of this name, or else of this number.
+fn place_of(cluster: &Cluster, level: &str) -> Option<usize> {
+    let named = cluster.levels.iter().position(|found| found.name.as_deref() == Some(level));
+    let numbered = || {
+        let number: usize = level.parse().ok()?;
+        number.checked_sub(1).filter(|place| *place < cluster.levels.len())
+    };
+    named.or_else(numbered)
+}
+
+/// The place of the level that has a server.
+fn place_of_server(cluster: &Cluster, server: &str, level: Option<&str>) -> Result<usize, Refusal> {
+    let has =
+        |place: &usize| cluster.levels[*place].servers.iter().any(|other| is_called(other, server));
+    if let Some(level) = level {
+        let place = place_of(cluster, level).ok_or(Refusal::LevelNotFound)?;
+        return Some(place).filter(has).ok_or(Refusal::ServerNotFound);
+    }
+    let mut places = (0..cluster.levels.len()).filter(has);
+    match (places.next(), places.next()) {
+        (Some(place), None) => Ok(place),
+        (Some(_), Some(_)) => Err(Refusal::ServerAmbiguous),
+        (None, _) => Err(Refusal::ServerNotFound),
+    }
+}
+
+impl Cluster {
+    /// A cluster of this name without any servers, as it is where nothing is said.
+    pub fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: 0,
+            balance: Balance::RoundRobin,
+            order: None,
+            protected: Protected::All,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            fail_status: Statuses::default(),
+            levels: Vec::new(),
+            checks: Vec::new(),
+        }
+    }
+}
+
+fn put(
+    current: Option<&Cluster>,
+    name: &str,
+    draft: &ClusterDraft,
+    rules: &Rules<'_>,
+) -> Result<Cluster, Refusal> {
+    if draft.name.as_ref().is_some_and(|other| other != name) {
+        return Err(invalid(format!("\"name\" must be {name:?}, as in the path")));
+    }
+    let configured = rules.around.configured;
+    let mut after = current.cloned().unwrap_or_else(|| Cluster {
+        order: configured.and_then(|configured| configured.order.clone()),
+        ..Cluster::empty(name)
+    });
+    if let Some(text) = &draft.balance {
+        after.balance = match text {
+            Some(text) => balance(text, current, rules)?,
+            None => Balance::RoundRobin,
+        };
+    }
+    if let Some(order) = &draft.order {
+        if *order != after.order && !rules.is_kept {
+            return Err(invalid("\"order\" is set by checkups_order in the configuration only"));
+        }
+    }
+    if let Some(text) = &draft.protected {
+        let word = format!("protected={}", text.as_deref().unwrap_or("all"));
+        after.protected = Word::new(word.as_bytes())
+            .one_of(&directive::PROTECTED, "all, one or off")
+            .map_err(invalid)?;
+    }
+    limits(&mut after.limits, &draft.tries, &draft.tries_timeout, rules)?;
+    let Timeouts { connect, send, read } = &mut after.timeouts;
+    for (name, place, given) in [
+        ("connect_timeout", connect, &draft.connect_timeout),
+        ("send_timeout", send, &draft.send_timeout),
+        ("read_timeout", read, &draft.read_timeout),
+    ] {
+        if let Some(text) = given {
+            *place = at_least_a_moment(name, text.as_deref())?;
+        }
+    }
+    if let Some(words) = &draft.fail_status {
+        let words: Vec<&[u8]> = words.iter().flatten().map(String::as_bytes).collect();
+        after.fail_status = directive::fail_status(&words).map_err(invalid)?;
+    }
+    let levels = match (&draft.levels, &draft.cluster) {
+        (Some(levels), None) => Some(levels.iter().map(|level| level.0.clone()).collect()),
+        (None, Some(original)) => Some(of_original(original)),
+        (Some(_), Some(_)) => return Err(invalid("\"levels\" and \"cluster\" mean the same")),
+        (None, None) if current.is_none() => {
+            return Err(invalid("a new cluster needs \"levels\" with servers"));
+        }
+        (None, None) => None,
+    };
+    if let Some(levels) = levels {
+        after.levels = self::levels(&levels, current, rules)?;
+    }
+    if let Some(values) = &draft.checks {
+        let values = values.as_deref().unwrap_or_default();
+        after.checks = checks::checks(values, name, current, rules)?;
+    }
+    Ok(after)
+}
+
+/// What must hold of a cluster as a whole.
+fn check(cluster: &Cluster) -> Result<(), Refusal> {
+    let servers: usize = cluster.levels.iter().map(|level| level.servers.len()).sum();
+    if servers > MAX_SERVERS {
+        return Err(invalid(format!("a cluster has at most {MAX_SERVERS} servers")));
+    }
+    if let Some(sum) = too_much_for_ring(&cluster.balance, &cluster.levels) {
+        return Err(invalid(format!(
+            "the weights of a level add up to {sum}, with a hash they may to {MOST_ON_RING}"
+        )));
+    }
+    if !finds_level(cluster.order.as_deref(), &cluster.levels) {
+        return Err(invalid("checkups_order of the configuration names none of the levels"));
+    }
+    Ok(())
+}
+
+/// The most that the weights of a level may add up to where a ring is made of them: each unit has 160
+/// points of 8 bytes in every worker.
+pub const MOST_ON_RING: u64 = 20_000;
+
+/// What the weights of a level add up to, where that is too much for a ring.
+pub fn too_much_for_ring(balance: &Balance, levels: &[Level]) -> Option<u64> {
+    let weight = |level: &Level| level.servers.iter().map(|server| u64::from(server.weight)).sum();
+    let most: u64 = levels.iter().map(weight).max().unwrap_or(0);
+    (balance.method() == Balancing::Hash && most > MOST_ON_RING).then_some(most)
+}
+
+/// Whether an order finds a level. One without variables that names none would leave no server to any
+/// request.
+pub fn finds_level(order: Option<&str>, levels: &[Level]) -> bool {
+    let Some(text) = order.filter(|text| !text.contains('$')) else { return true };
+    let name = |number: usize| levels[number].name.as_deref();
+    order::levels(text.as_bytes(), levels.len(), name).is_none_or(|found| !found.is_empty())
+}
+
+fn balance(text: &str, current: Option<&Cluster>, rules: &Rules<'_>) -> Result<Balance, Refusal> {
+    let known = current.into_iter().chain(rules.around.configured);
+    for balance in known.map(|cluster| &cluster.balance) {
+        if *balance != Balance::Nginx && balance.to_string() == text {
+            return Ok(balance.clone());
+        }
+    }
+    let words: Vec<&[u8]> = text.splitn(2, ' ').map(str::as_bytes).collect();
+    let words = if words.first() == Some(&&b"random"[..]) {
+        text.split(' ').map(str::as_bytes).collect()
+    } else {
+        words
+    };
+    let balance = directive::balance(&words).map_err(invalid)?;
+    let Balance::Hash(key) = &balance else { return Ok(balance) };
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let variable = key
+        .strip_prefix('$')
+        .filter(|name| (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_fit));
+    match variable {
+        Some(name) if rules.is_kept || (rules.around.is_variable)(name) => Ok(balance),
+        Some(name) => Err(invalid(format!("\"balance\": there is no variable \"${name}\""))),
+        None => {
+            Err(invalid("\"balance\": the key of a hash must be one variable, as $request_uri"))
+        }
+    }
+}
+
+fn limits(
+    limits: &mut Limits,
+    tries: &Given<Number>,
+    timeout: &Given<String>,
+    rules: &Rules<'_>,
+) -> Result<(), Refusal> {
+    if let Some(tries) = tries {
+        let most = rules.most_count();
+        let tries = tries.as_ref().map(|tries| number("tries", tries, 1, most));
+        limits.tries = tries.transpose()?;
+    }
+    if let Some(text) = timeout {
+        limits.tries_timeout = at_least_a_moment("tries_timeout", text.as_deref())?;
+    }
+    Ok(())
+}
+
+fn at_least_a_moment(name: &str, text: Option<&str>) -> Result<Option<Time>, Refusal> {
+    text.map(|text| time(name, text, Time::milliseconds(1))).transpose()
+}
+
+fn of_original(original: &OriginalLevels) -> Vec<LevelDraft> {
+    let level = |name: Option<&String>, level: &OriginalLevel| LevelDraft {
+        name: name.cloned(),
+        servers: level.servers.iter().map(|server| Object(server.draft())).collect(),
+        ..LevelDraft::default()
+    };
+    match original {
+        OriginalLevels::InOrder(levels) => levels.iter().map(|it| level(None, it)).collect(),
+        OriginalLevels::ByName(levels) => {
+            levels.iter().map(|(name, it)| level(Some(name), it)).collect()
+        }
+    }
+}
+
+fn levels(
+    drafts: &[LevelDraft],
+    current: Option<&Cluster>,
+    rules: &Rules<'_>,
+) -> Result<Vec<Level>, Refusal> {
+    if drafts.is_empty() {
+        return Err(invalid("a cluster needs a level with servers"));
+    }
+    if drafts.len() > MAX_LEVELS {
+        return Err(invalid(format!("a cluster has at most {MAX_LEVELS} levels")));
+    }
+    let mut names = HashSet::new();
+    let mut levels = Vec::new();
+    for (place, draft) in drafts.iter().enumerate() {
+        let shown = draft.name.clone().unwrap_or_else(|| (place + 1).to_string());
+        if let Some(name) = &draft.name {
+            if !is_level_name(name) {
+                return Err(Refusal::NameInvalid);
+            }
+            if !names.insert(name) {
+                return Err(invalid(format!("level {name:?} is there twice")));
+            }
+        }
+        if draft.servers.is_empty() {
+            return Err(invalid(format!("level {shown:?} has no servers")));
+        }
+        let mut level = Level { name: draft.name.clone(), ..Level::default() };
+        let (tries, timeout) = (Some(draft.tries.clone()), Some(draft.tries_timeout.clone()));
+        limits(&mut level.limits, &tries, &timeout, rules)?;
+        let mut seen = HashSet::new();
+        for draft in &draft.servers {
+            if draft.0.level.is_some() && !rules.is_kept {
+                return Err(invalid("unknown field \"level\" of a server"));
+            }
+            let mut server = server::whole(&draft.0, rules)?;
+            let known = (server.server.clone(), server.service.clone());
+            if !seen.insert(known) && !rules.is_kept {
+                let text = &server.server;
+                return Err(invalid(format!("server {text:?} is twice in level {shown:?}")));
+            }
+            if let Some(before) = same_server(current, &level, place, &server) {
+                server.written.clone_from(&before.written);
+                server.sticky.clone_from(&before.sticky);
+                server.addresses.clone_from(&before.addresses);
+            }
+            level.servers.push(server);
+        }
+        levels.push(level);
+    }
+    Ok(levels)
+}
+
+/// The same server as it was: in the same level, or else in another.
+fn same_server<'a>(
+    current: Option<&'a Cluster>,
+    level: &Level,
+    place: usize,
+    server: &Server,
+) -> Option<&'a Server> {
+    let levels = &current?.levels;
+    let same_level = match &level.name {
+        Some(name) => levels.iter().find(|other| other.name.as_ref() == Some(name)),
+        None => levels.get(place).filter(|other| other.name.is_none()),
+    };
+    let mut servers = same_level.into_iter().chain(levels).flat_map(|level| &level.servers);
+    servers.find(|other| is_same(other, server))
+}
+
+/// A server, with the level that it is in.
+#[derive(Debug, Serialize)]
+pub struct OfLevel<'a> {
+    level: Value,
+    #[serde(flatten)]
+    server: &'a Server,
+}
+
+/// The servers of a cluster, level by level.
+pub fn servers(cluster: &Cluster) -> Vec<OfLevel<'_>> {
+    cluster.levels.iter().enumerate().flat_map(|(place, level)| of(place, level)).collect()
+}
+
+fn of(place: usize, level: &Level) -> impl Iterator<Item = OfLevel<'_>> {
+    let shown = level.name.clone().map_or_else(|| Value::from(place + 1), Value::from);
+    level.servers.iter().map(move |server| OfLevel { level: shown.clone(), server })
+}
+
+/// The server of this address, in this level where it is said.
+///
+/// # Errors
+/// Where there is none, and where several levels have it.
+pub fn server<'a>(
+    cluster: &'a Cluster,
+    server: &str,
+    level: Option<&str>,
+) -> Result<OfLevel<'a>, Refusal> {
+    let place = place_of_server(cluster, server, level)?;
+    let mut servers = of(place, &cluster.levels[place]);
+    servers.find(|found| is_called(found.server, server)).ok_or(Refusal::ServerNotFound)
+}
+
+/// The answer to a change.
+#[derive(Debug, Serialize)]
+pub struct Reply<'a> {
+    /// The name of the cluster.
+    pub name: &'a str,
+    /// The version that it has now; where nothing was changed, what it had.
+    pub version: u64,
+    /// Whether nothing was changed, as it was only to be shown what would be different.
+    #[serde(rename = "dry_run", skip_serializing_if = "is_false")]
+    pub is_dry_run: bool,
+    /// What is different.
+    pub difference: &'a [Difference],
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[cfg(test)]
+mod tests;

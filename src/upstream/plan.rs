@@ -1,0 +1,103 @@
+//! What is to be in the zone where a cluster has certain settings.
+
+use std::borrow::Cow;
+
+use crate::logic::balance::ring;
+use crate::logic::settings::{self, Cluster, Level, Server};
+use crate::nginx::address;
+use crate::shm::generation::{Generation, LevelPlan, PeerPlan, Plan};
+
+/// Socket addresses, level by level, server by server.
+pub type Addresses = Vec<Vec<Vec<u8>>>;
+
+/// Levels, and the socket addresses of their servers.
+pub type Listed = (Vec<Level>, Addresses);
+
+/// The plan for a cluster whose servers are these.
+pub fn plan<'a>(settings: &Cluster, (levels, addresses): (&'a [Level], &'a Addresses)) -> Plan<'a> {
+    let checked = !settings.checks.is_empty();
+    let awaits_pass = settings.checks.iter().any(|check| !check.mandatory.is_off());
+    let peer = |(server, address): (&'a Server, &'a Vec<u8>)| PeerPlan {
+        name: &server.server,
+        address,
+        weight: server.weight,
+        max_fails: server.max_fails,
+        fail_timeout: server.fail_timeout.as_milliseconds(),
+        max_conns: server.max_conns,
+        slow_start: server.slow_start.as_milliseconds(),
+        down: server.down,
+        drain: server.drain,
+        checked: checked && !server.down && server.check.is_on,
+        awaits_pass,
+        ring: ring::base(server.written.as_bytes()),
+        sticky: server.sticky.as_bytes(),
+        found_by: if server.resolve { &server.written } else { "" },
+    };
+    let level = |(level, addresses): (&'a Level, &'a Vec<Vec<u8>>)| LevelPlan {
+        name: level.name.as_deref().unwrap_or_default(),
+        tries: level.limits.tries.unwrap_or(0),
+        tries_timeout: level.limits.tries_timeout.map_or(0, settings::Time::as_milliseconds),
+        peers: level.servers.iter().zip(addresses).map(peer).collect(),
+    };
+    Plan {
+        method: settings.balance.method(),
+        protected: settings.protected,
+        is_ordered: settings.order.is_some(),
+        levels: levels.iter().zip(addresses).map(level).collect(),
+        settings: settings.version,
+        ..Plan::default()
+    }
+}
+
+/// The servers of settings that were made at run time: each name is replaced by the addresses that
+/// `found` has for it, or else by the last known ones.
+pub fn list(settings: &Cluster, found: impl Fn(&Server) -> Vec<String>) -> Listed {
+    let mut listed = Listed::default();
+    for level in &settings.levels {
+        let (mut servers, mut addresses) = (Vec::new(), Vec::new());
+        let mut add = |server: Server| {
+            if let Some(address) = address::parse(&server.server) {
+                servers.push(server);
+                addresses.push(address);
+            }
+        };
+        for server in &level.servers {
+            if !server.resolve {
+                add(server.clone());
+                continue;
+            }
+            let mut texts = found(server);
+            if texts.is_empty() {
+                texts.clone_from(&server.addresses);
+            }
+            for text in texts {
+                let written = known_as(server).into_owned();
+                add(Server { server: text, written, addresses: Vec::new(), ..server.clone() });
+            }
+        }
+        listed.0.push(Level { servers, ..level.clone() });
+        listed.1.push(addresses);
+    }
+    listed
+}
+
+/// What a server is known by, and all the addresses of a name.
+pub fn known_as(server: &Server) -> Cow<'_, str> {
+    match &server.service {
+        Some(service) => format!("{} service={service}", server.server).into(),
+        None => server.server.as_str().into(),
+    }
+}
+
+/// The addresses that a generation has for a name.
+pub fn found_before(generation: Option<&Generation>, server: &Server) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let name = known_as(server);
+    for peer in generation.map_or(&[][..], Generation::peers) {
+        let address = peer.server.name();
+        if peer.found_by() == name && !found.iter().any(|known| known == address) {
+            found.push(address.to_owned());
+        }
+    }
+    found
+}
