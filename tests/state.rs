@@ -1,6 +1,7 @@
 //! The directory of state needs no nginx, but lies in a house that does: it is tested by itself.
 
 #[path = "../src/upstream/state.rs"]
+#[allow(dead_code)] // what only the module uses
 mod state;
 
 use std::fs;
@@ -78,7 +79,7 @@ fn an_absent_directory_is_empty_and_cannot_be_written_to() {
     let directory = Directory::new(scratch.0.join("none"));
     assert!(contents(&directory).is_empty());
     directory.tidy().unwrap();
-    assert!(directory.write(&[("a.json".to_owned(), None)])[0].is_ok());
+    assert!(directory.write(&[("a.json".to_owned(), None)])[0].is_err());
     let message =
         format!("cannot open \"{}\": No such file or directory", directory.path().display());
     assert_eq!(written(&directory, &[file("a.json", "1")]), [Some(message)]);
