@@ -30,6 +30,7 @@ use crate::upstream::entry::{Configured, Current, Entry};
 use crate::upstream::peer::{begin_unknown, Tries, Wish};
 use crate::upstream::plan::Addresses;
 use crate::upstream::subsystem::{Answer, Subsystem};
+use crate::upstream::watched::Peers;
 
 /// The http subsystem.
 pub(super) struct Http;
@@ -180,6 +181,9 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
     let checks = checks::of_upstream(cf, own, &host)
         .map_err(|(position, message)| cf.refuse_at(&position, message))?;
     let (checks, tls) = checks.into_iter().unzip();
+    let found = follow(upstream, own).map_err(|(position, message)| {
+        cf.refuse_at(&position, message);
+    })?;
     let built = read(upstream, own, directive, lines, checks);
     let (settings, addresses) = built.map_err(|message| {
         cf.refuse_at(position, format_args!("\"checkups_cluster\" directive: {message}"));
@@ -204,7 +208,8 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
         }
     }
     for server in &own.servers {
-        if !addresses.iter().flatten().any(|address| server.addresses.contains(address)) {
+        let is_there = |address| server.addresses.contains(address);
+        if found.is_none() && !addresses.iter().flatten().any(is_there) {
             let message = format!(
                 "\"checkups_server\" directive: there is no server \"{}\" in the block",
                 server.server.address
@@ -227,9 +232,30 @@ fn add_cluster(cf: &mut Conf, upstream: &mut ngx_http_upstream_srv_conf_t) -> Re
         keys: own.balance.take().map_or(Vec::new(), |(_, keys, _)| keys),
     };
     let configured = Configured::new(settings, addresses, tls, position.clone());
-    own.index.set(Some(main.clusters.add(Entry::new(configured))));
+    let entry = Entry::new(configured).following(found);
+    own.index.set(Some(main.clusters.add(entry)));
     main.expressions.push(expressions);
     Ok(())
+}
+
+/// The servers that nginx finds for names while it runs, where the block has such.
+///
+/// # Errors
+/// Where they are in a level, which nginx does not know of: where, and what.
+fn follow(
+    upstream: &mut ngx_http_upstream_srv_conf_t,
+    own: &UpstreamConf,
+) -> Result<Option<Box<dyn Peers>>, (Position, String)> {
+    // SAFETY: nginx has read the block, and its servers live as long as the cycle.
+    let lines: &[ngx_http_upstream_server_t] = unsafe { (*upstream.servers).as_slice() };
+    let found = stock::found_by_nginx(upstream, lines, &own.servers);
+    match (own.levels.first(), found) {
+        (Some(level), Some(_)) => Err((
+            level.position.clone(),
+            "\"checkups_level\" directive: \"resolve\" does not go with levels".to_owned(),
+        )),
+        (_, found) => Ok(found),
+    }
 }
 
 /// Looks whether anything is said of the clusters in a block that only names them.
@@ -373,7 +399,10 @@ fn read(
         let mut level = Level { name, limits, servers: Vec::new() };
         let mut level_addresses = Vec::new();
         for server in &lines {
-            refuse_resolve(server)?;
+            if stock::is_resolved(server) {
+                // They come and go: nginx has them.
+                continue;
+            }
             for index in 0..server.naddrs {
                 // SAFETY: a server has so many addresses.
                 let address = unsafe { &*server.addrs.add(index) };
@@ -399,17 +428,6 @@ fn read(
         checks,
     };
     Ok((cluster, addresses))
-}
-
-/// Servers whose addresses come and go while nginx runs are not followed.
-fn refuse_resolve(_server: &ngx_http_upstream_server_t) -> Result<(), String> {
-    #[cfg(ngx_upstream_resolve)]
-    if _server.host.len != 0 {
-        // SAFETY: the strings of the configuration live as long as the cycle.
-        let name = unsafe { String::from_utf8_lossy(conf::bytes(_server.name)) };
-        return Err(format!("server \"{name}\": \"resolve\" does not go with checkups_cluster"));
-    }
-    Ok(())
 }
 
 /// The settings of a server by its line, and by what else is said of it.

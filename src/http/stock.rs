@@ -18,7 +18,7 @@ use super::balancer::{down_and_drain, settings};
 use super::expression::Expressions;
 use super::module::{Module, ServerConf, UpstreamConf};
 use super::{blocks, checks};
-use crate::logic::directive;
+use crate::logic::directive::{self, ServerDirective};
 use crate::logic::settings::{
     Balance, Check, Cluster, Level, Limits, Protected, Server, ServerCheck, Statuses, Time,
     Timeouts,
@@ -188,11 +188,21 @@ unsafe extern "C" fn init_peer(
     code
 }
 
+/// The servers that nginx has of a block whose names it looks up while it runs. `None`: there are no
+/// such names.
+pub(super) fn found_by_nginx(
+    upstream: *mut ngx_http_upstream_srv_conf_t,
+    lines: &[ngx_http_upstream_server_t],
+    servers: &[ServerConf],
+) -> Option<Box<dyn Peers>> {
+    let stock = Stock::new(upstream, lines, servers);
+    stock.resolves.then(|| Box::new(stock) as _)
+}
+
 /// What a `checkups_server` says.
 struct Different {
-    address: String,
+    directive: ServerDirective,
     addresses: Vec<Vec<u8>>,
-    check: ServerCheck,
 }
 
 /// The servers of an upstream that nginx balances.
@@ -211,9 +221,8 @@ impl Stock {
         servers: &[ServerConf],
     ) -> Self {
         let different = servers.iter().map(|more| Different {
-            address: more.server.address.clone(),
+            directive: more.server.clone(),
             addresses: more.addresses.clone(),
-            check: more.server.check.clone(),
         });
         Self {
             // SAFETY: it is the address of a block.
@@ -269,12 +278,13 @@ impl Stock {
         Ok(())
     }
 
-    /// What is different about the checks of a server.
-    fn check(&self, address: &[u8], written: &str) -> ServerCheck {
+    /// What a `checkups_server` says of a server.
+    fn different(&self, address: &[u8], written: &str) -> Option<&ServerDirective> {
         let is_it = |different: &&Different| {
-            different.address == written || different.addresses.iter().any(|known| known == address)
+            different.directive.address == written
+                || different.addresses.iter().any(|known| known == address)
         };
-        self.different.iter().find(is_it).map_or_else(ServerCheck::default, |d| d.check.clone())
+        self.different.iter().find(is_it).map(|different| &different.directive)
     }
 
     /// # Safety
@@ -286,20 +296,25 @@ impl Stock {
             let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
             let (down, drain) = down_and_drain((*peer).down & !OUT);
             let written = text((*peer).server);
+            let more = self.different(address_of(peer), &written);
+            #[cfg(ngx_upstream_sid)]
+            let sticky = text((*peer).sid);
+            #[cfg(not(ngx_upstream_sid))]
+            let sticky = String::new();
             Server {
                 server: text((*peer).name),
                 weight: number((*peer).weight.unsigned_abs()),
                 max_fails: number((*peer).max_fails),
                 fail_timeout: Time::seconds((*peer).fail_timeout.unsigned_abs()),
                 max_conns: number((*peer).max_conns),
-                slow_start: Time::seconds(0),
+                slow_start: more.and_then(|more| more.slow_start).unwrap_or(Time::seconds(0)),
                 down,
-                drain,
+                drain: drain || more.is_some_and(|more| more.drain),
                 resolve: false,
                 service: None,
-                check: self.check(address_of(peer), &written),
+                check: more.map_or_else(ServerCheck::default, |more| more.check.clone()),
                 written,
-                sticky: String::new(),
+                sticky,
                 addresses: Vec::new(),
             }
         }
@@ -401,7 +416,7 @@ pub(super) fn finds(upstream: &ngx_http_upstream_srv_conf_t, name: &str) -> bool
 }
 
 /// Whether the addresses of a server are found while nginx runs.
-fn is_resolved(_line: &ngx_http_upstream_server_t) -> bool {
+pub(super) fn is_resolved(_line: &ngx_http_upstream_server_t) -> bool {
     #[cfg(ngx_upstream_resolve)]
     return _line.host.len != 0;
     #[cfg(not(ngx_upstream_resolve))]

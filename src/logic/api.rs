@@ -339,6 +339,8 @@ pub enum Refusal {
     ServerExists,
     /// More than one level has the server.
     ServerAmbiguous,
+    /// The servers of the cluster are those that nginx finds for names.
+    FollowsNginx,
     /// A level would be without servers.
     LastServer,
     /// What `If-Match` or `If-None-Match` says does not hold.
@@ -400,6 +402,11 @@ impl Refusal {
                 409,
                 "ServerAmbiguous",
                 "more than one level has this server: say which with ?level=",
+            ),
+            Self::FollowsNginx => (
+                409,
+                "FollowsNginx",
+                "nginx finds the servers of this cluster, by \"resolve\" in its upstream",
             ),
             Self::LastServer => (409, "LastServer", "a level needs a server"),
             Self::PreconditionFailed => {

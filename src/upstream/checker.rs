@@ -448,7 +448,7 @@ impl Loop {
 fn wanted(entry: &Entry, current: &Current, slot: &'static Slot, kinds: &mut Kinds) -> Vec<Wanted> {
     let Some(cluster) = entry.records.get() else { return Vec::new() };
     let checks = &current.settings.checks;
-    let (found, levels) = (entry.watch.as_ref().and_then(Watch::levels), &current.settings.levels);
+    let (found, levels) = (entry.of_nginx().and_then(Watch::levels), &current.settings.levels);
     let different: HashMap<_, _> = found
         .as_ref()
         .map_or(levels, |(levels, _)| levels)

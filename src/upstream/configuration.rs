@@ -15,6 +15,7 @@ use super::entry::{Configured, Entry};
 use super::kept::{Kept, Taken};
 use super::plan;
 use super::state::Directory;
+use super::watched::Watch;
 use crate::logic::change::{KnownChecks, Surroundings};
 use crate::logic::matching::Match;
 use crate::logic::settings::{self, Check, Source};
@@ -339,9 +340,12 @@ impl Configuration {
                 return root.prepare(slab, name, &plan, documents, old).map_err(full(0));
             };
             let settings = settings::Cluster { version: stored.version, ..settings };
-            let (levels, addresses) = plan::list(&settings, |server| {
-                let guard = records.map(|records| records.lock());
-                plan::found_before(guard.and_then(|guard| guard.generation()), server)
+            let of_nginx = entry.and_then(|entry| entry.of_nginx()).and_then(Watch::levels);
+            let (levels, addresses) = of_nginx.unwrap_or_else(|| {
+                plan::list(&settings, |server| {
+                    let guard = records.map(|records| records.lock());
+                    plan::found_before(guard.and_then(|guard| guard.generation()), server)
+                })
             });
             let plan = Plan {
                 base,
@@ -354,7 +358,7 @@ impl Configuration {
         let Some((entry, configured)) = entry.zip(configured) else { return Ok(()) };
         // nginx initialises its zones before this one, which is declared last: where servers come and
         // go, those are there that it had before a reload.
-        let current = entry.watch.as_ref().and_then(super::watched::Watch::levels);
+        let current = entry.of_nginx().and_then(Watch::levels);
         let settings = &configured.settings;
         let (levels, addresses) = match &current {
             Some((levels, addresses)) => (levels, addresses),

@@ -30,6 +30,8 @@ pub struct Entry {
     pub rings: RefCell<Rings>,
     /// The servers that nginx has, where nginx balances.
     pub watch: Option<Watch>,
+    /// The servers that nginx has, where it looks names up, and we balance.
+    follows: Option<Watch>,
     /// What held when somebody last looked.
     current: RefCell<Option<Rc<Current>>>,
     /// The slot from which the records are held, where no configuration has them.
@@ -86,6 +88,7 @@ impl Entry {
             records: Cell::default(),
             rings: RefCell::default(),
             watch: None,
+            follows: None,
             current: RefCell::default(),
             holder: None,
         }
@@ -101,6 +104,7 @@ impl Entry {
             records: Cell::new(Some(records)),
             rings: RefCell::default(),
             watch: None,
+            follows: None,
             current: RefCell::default(),
             holder: Some(slot),
         }
@@ -110,6 +114,22 @@ impl Entry {
     pub fn watched(mut self, peers: Box<dyn Peers>) -> Self {
         self.watch = Some(Watch::new(peers));
         self
+    }
+
+    /// The same, where nginx finds these servers while it runs.
+    pub fn following(mut self, peers: Option<Box<dyn Peers>>) -> Self {
+        self.follows = peers.map(Watch::new);
+        self
+    }
+
+    /// The servers that nginx has, where they count.
+    pub fn of_nginx(&self) -> Option<&Watch> {
+        self.watch.as_ref().or(self.follows.as_ref())
+    }
+
+    /// Whether its servers are those that nginx finds while it runs.
+    pub fn is_following(&self) -> bool {
+        self.follows.is_some()
     }
 
     /// The name of the cluster.
@@ -187,7 +207,8 @@ impl Entry {
     /// configuration.
     pub fn shown_settings(&self) -> settings::Cluster {
         let current = self.current();
-        match self.watch.as_ref().and_then(Watch::levels) {
+        let found = self.of_nginx().filter(|_| !current.is_deleted).and_then(Watch::levels);
+        match found {
             Some((levels, _)) => settings::Cluster { levels, ..current.settings.clone() },
             None => current.settings.clone(),
         }

@@ -1,4 +1,5 @@
-//! Clusters that nginx balances. checkups checks their servers, and takes those out of use that fail.
+//! Clusters whose servers nginx has: those that nginx balances, of which checkups checks the servers, and
+//! takes those out of use that fail; and those for which it looks names up.
 
 use std::cell::Cell;
 
@@ -129,7 +130,7 @@ impl Entry {
 
     /// Has the records be of the servers that nginx has. To be called in worker 0, again and again.
     pub fn follow_servers(&self, configuration: &Configuration) {
-        let Some(watch) = &self.watch else { return };
+        let Some(watch) = self.of_nginx() else { return };
         let version = watch.peers.version();
         if version == watch.listed.get() || !worker::is_current() {
             return;
@@ -137,7 +138,11 @@ impl Entry {
         let Ok(listed) = watch.peers.levels() else { return };
         // Where somebody else changes settings, it is done the next time.
         let Some(_writing) = configuration.root().and_then(Root::try_write) else { return };
-        match names::update(configuration, self, &self.current().settings, &listed) {
+        let current = self.current();
+        if current.is_deleted {
+            return;
+        }
+        match names::update(configuration, self, &current.settings, &listed) {
             Ok(()) => {
                 watch.listed.set(version);
                 watch.reported.set(false);

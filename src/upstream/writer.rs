@@ -320,6 +320,11 @@ fn take_in(
             server.addresses = found;
         }
     }
+    let levels = |cluster: &Option<Cluster>| cluster.as_ref().map(|it| it.levels.clone());
+    let is_following = entry.as_ref().is_some_and(|entry| entry.is_following());
+    if is_following && before.is_some() && after.is_some() && levels(&before) != levels(&after) {
+        return Err(Refusal::FollowsNginx.into());
+    }
     let difference = change::difference(before.as_ref(), after.as_ref());
     let (name, is_new) = (order.name.clone(), before.is_none());
     if order.is_dry_run || difference.is_empty() {
@@ -388,10 +393,13 @@ fn reserve(
     let configured = pending.entry.as_ref().and_then(|entry| entry.configured.as_ref());
     let base = configured.map_or(0, |configured| configured.fingerprint);
     let records = pending.entry.as_ref().and_then(|entry| entry.records.get());
+    let of_nginx = pending.entry.as_ref().and_then(|entry| entry.of_nginx()?.levels());
     let listed = pending.settings.as_ref().map(|settings| {
-        plan::list(settings, |server| {
-            let guard = records.map(|records| records.lock());
-            plan::found_before(guard.and_then(|guard| guard.generation()), server)
+        of_nginx.clone().unwrap_or_else(|| {
+            plan::list(settings, |server| {
+                let guard = records.map(|records| records.lock());
+                plan::found_before(guard.and_then(|guard| guard.generation()), server)
+            })
         })
     });
     let of_servers = match (&pending.settings, &listed) {

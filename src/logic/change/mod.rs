@@ -508,7 +508,8 @@ fn levels(
                 return Err(invalid(format!("level {name:?} is there twice")));
             }
         }
-        if draft.servers.is_empty() {
+        // Of those that nginx finds nothing is kept.
+        if draft.servers.is_empty() && !rules.is_kept {
             return Err(invalid(format!("level {shown:?} has no servers")));
         }
         let mut level = Level { name: draft.name.clone(), ..Level::default() };

@@ -219,7 +219,7 @@ pub fn fail_status(words: &[&[u8]]) -> Result<Statuses> {
 }
 
 /// The parameters of `checkups_server`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerDirective {
     /// The address as it is written.
     pub address: String,
