@@ -317,6 +317,10 @@ unsafe extern "C" fn cmd_set_cluster(
             | NGX_HTTP_UPSTREAM_FAIL_TIMEOUT
             | NGX_HTTP_UPSTREAM_DOWN
             | NGX_HTTP_UPSTREAM_BACKUP) as ngx_uint_t;
+        #[cfg(ngx_upstream_resolve)]
+        {
+            upstream.flags |= ngx::ffi::NGX_HTTP_UPSTREAM_MODIFY as ngx_uint_t;
+        }
         if own.named_by.is_some() {
             blocks::add_placeholder(cf, upstream.servers)?;
         }

@@ -61,8 +61,8 @@ pub struct Configuration {
     by_name: HashMap<String, usize>,
     /// The clusters that came to be at run time, as far as this worker knows of them.
     born: RefCell<HashMap<String, Rc<Entry>>>,
-    /// See [`Root::births`], when it was last looked at.
-    births: Cell<u64>,
+    /// See [`Root::births`], when this worker last looked at it.
+    births: Cell<Option<u64>>,
     /// The cycle that it belongs to; set with the zone.
     cycle: Cell<Option<NonNull<ngx_cycle_t>>>,
     shared: Cell<Option<NonNull<ngx_shm_zone_t>>>,
@@ -148,7 +148,7 @@ impl Configuration {
     /// Gets to know the clusters that have come to be at run time.
     fn follow_births(&self) {
         let (Some(root), Some(slot)) = (self.root(), super::worker::slot()) else { return };
-        let births = root.births();
+        let births = Some(root.births());
         if births == self.births.get() {
             return;
         }
