@@ -267,17 +267,22 @@ impl Configuration {
         // SAFETY: nginx has just mapped it, and calls this from its init handler without the lock.
         let mut slab = unsafe { LockedSlab::lock(zone) }.ok_or(ZoneError::Unmapped)?;
 
-        let root = match NonNull::new(slab.root()) {
+        let (root, is_new) = match NonNull::new(slab.root()) {
             // SAFETY: a root is the only thing that this module ever stores there.
-            Some(address) => unsafe { Root::at(address.cast()) }.ok_or(ZoneError::Foreign)?,
+            Some(address) => {
+                (unsafe { Root::at(address.cast()) }.ok_or(ZoneError::Foreign)?, false)
+            }
             None => {
                 let root = Root::create(&slab, process::seconds())?;
                 slab.set_root(std::ptr::from_ref(root).cast_mut().cast());
-                root
+                (root, true)
             }
         };
         let replaces = root_to_replace(zone);
-        self.writing.set(Some(wait_for_writing(replaces.unwrap_or(root))?));
+        // Not in a new zone: nobody else knows of it, and where the cycle fails it is gone before us.
+        if let Some(in_use) = replaces.or(Some(root).filter(|_| !is_new)) {
+            self.writing.set(Some(wait_for_writing(in_use)?));
+        }
         self.replaces.set(replaces);
         root.discard(&slab);
         root.sweep(&slab);

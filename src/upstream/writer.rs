@@ -26,6 +26,9 @@ use crate::shm::zone::Root;
 /// For how long a change waits for those of others, in milliseconds.
 const PATIENCE: u64 = 10_000;
 
+/// Why a worker changes nothing that runs an older configuration.
+const REPLACED: &str = "this worker is being replaced by one of a newer configuration";
+
 /// From one look whether others are done to the next, in milliseconds.
 const LOOKS_APART: u64 = 1;
 
@@ -201,7 +204,6 @@ fn surroundings<'a>(
 async fn begin(
     configuration: &'static Configuration,
 ) -> Result<(&'static Root, Writing<'static>), &'static str> {
-    const REPLACED: &str = "this worker is being replaced by one of a newer configuration";
     let root = configuration.root().ok_or("there is no zone")?;
     let end = process::now() + PATIENCE;
     let writing = loop {
@@ -297,6 +299,9 @@ fn take_in(
     mut resolved: Resolved,
 ) -> Result<(usize, Done), Answer> {
     let entry = configuration.find(&order.name);
+    if !is_as_known(configuration, root, &order.name, entry.as_deref()) {
+        return Err(Refusal::TryAgain(REPLACED).into());
+    }
     let current = entry.as_ref().map(|entry| entry.current());
     let place = pending.iter().position(|pending| pending.name == order.name);
     let before = match place {
@@ -354,6 +359,23 @@ fn take_in(
     pending.lines.truncate(1 + MAX_EARLIER);
     (pending.settings, pending.version) = (after, version);
     Ok((place, Done { name, version, is_new, difference }))
+}
+
+/// Whether the block of a cluster is the one that this worker knows of, or there is none as it knows. A
+/// newer configuration may have been taken into use since.
+fn is_as_known(
+    configuration: &Configuration,
+    root: &Root,
+    name: &str,
+    entry: Option<&Entry>,
+) -> bool {
+    let known = entry.and_then(|entry| entry.configured.as_ref()).map(|known| known.fingerprint);
+    let in_use = configuration.with_slab(|_| {
+        let records = root.cluster(name).filter(|records| !records.is_removed())?;
+        let generation = records.lock().generation()?;
+        Some(generation.base()).filter(|_| !generation.is_born())
+    });
+    in_use.flatten() == known
 }
 
 /// The settings that a cluster had earlier.
