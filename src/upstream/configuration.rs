@@ -268,9 +268,10 @@ impl Configuration {
         let mut slab = unsafe { LockedSlab::lock(zone) }.ok_or(ZoneError::Unmapped)?;
 
         let (root, is_new) = match NonNull::new(slab.root()) {
-            // SAFETY: a root is the only thing that this module ever stores there.
             Some(address) => {
-                (unsafe { Root::at(address.cast()) }.ok_or(ZoneError::Foreign)?, false)
+                // SAFETY: a root is the only thing that this module ever stores there.
+                let root = unsafe { Root::at(address.cast()) };
+                (root.ok_or(ZoneError::Foreign)?, false)
             }
             None => {
                 let root = Root::create(&slab, process::seconds())?;
