@@ -118,7 +118,8 @@ fn finish(request: &mut Request, answered: Result<Answer, Refusal>, allow: &str)
     };
     let header = match &refusal {
         Refusal::MethodNotAllowed => Some(("Allow", allow)),
-        Refusal::MethodDisabled => Some(("Allow", "GET, HEAD")),
+        Refusal::MethodDisabled if allow.starts_with("GET") => Some(("Allow", "GET, HEAD")),
+        Refusal::MethodDisabled => Some(("Allow", "")),
         Refusal::TryAgain(_) => Some(("Retry-After", "1")),
         _ => None,
     };

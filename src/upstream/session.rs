@@ -23,6 +23,9 @@ impl Drop for Session {
     }
 }
 
+/// The most sessions that are kept.
+const MOST: usize = 10_000;
+
 thread_local! {
     /// The last session with each server, by cluster and address.
     static SESSIONS: RefCell<HashMap<(String, String), Session>> = RefCell::default();
@@ -71,7 +74,13 @@ pub(super) unsafe extern "C" fn save<S: Subsystem>(
         }
         let session = Session(session);
         if let Some(key) = key(tries) {
-            SESSIONS.with_borrow_mut(|sessions| sessions.insert(key, session));
+            SESSIONS.with_borrow_mut(|sessions| {
+                // Servers come and go: those of servers that are gone are not known to be.
+                if sessions.len() >= MOST {
+                    sessions.clear();
+                }
+                sessions.insert(key, session)
+            });
         }
     });
 }

@@ -68,6 +68,17 @@ struct Queue {
     /// Changes whose names are being looked up, by numbers.
     lookups: RefCell<HashMap<u64, Task>>,
     next_lookup: Cell<u64>,
+    /// The numbers of those that are over.
+    looked_up: RefCell<Vec<u64>>,
+}
+
+/// The queue is being worked off, however that ends.
+struct Running(Rc<Queue>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.is_running.set(false);
+    }
 }
 
 /// The addresses that were found for names.
@@ -109,6 +120,10 @@ impl Queue {
         if names.is_empty() {
             return self.enqueue(configuration, order, Resolved::new());
         }
+        let over = self.looked_up.take();
+        let over: Vec<_> =
+            over.iter().filter_map(|number| self.lookups.borrow_mut().remove(number)).collect();
+        drop(over);
         let number = self.next_lookup.get();
         self.next_lookup.set(number + 1);
         let queue = Rc::clone(&self);
@@ -118,8 +133,7 @@ impl Queue {
                 Ok(resolved) => Rc::clone(&queue).enqueue(configuration, order, resolved),
                 Err(refusal) => (order.reply)(Err(refusal)),
             }
-            // The handle of a task that is over is dropped with the next one.
-            queue.lookups.borrow_mut().retain(|other, _| *other >= number);
+            queue.looked_up.borrow_mut().push(number);
         });
         self.lookups.borrow_mut().insert(number, task);
     }
@@ -134,11 +148,10 @@ impl Queue {
         if self.is_running.replace(true) {
             return;
         }
-        let queue = Rc::clone(&self);
+        let running = Running(Rc::clone(&self));
         let task = spawn(async move {
             let _busy = Busy::begin();
-            queue.work_off(configuration).await;
-            queue.is_running.set(false);
+            running.0.work_off(configuration).await;
         });
         // The task may be over by now; its handle is then replaced by the next.
         self.task.replace(Some(task));

@@ -102,6 +102,9 @@ pub(super) fn given(
 
 /// The words of the directive that a member of the object stands for.
 fn words_of(name: &str, value: &Value, words: &mut Vec<String>) -> Result<(), Refusal> {
+    if name.contains('=') {
+        return Err(invalid(format!("unknown field {name:?} of a check")));
+    }
     if FILES.contains(&name) && !value.is_null() {
         return Err(invalid(format!(
             "\"{name}\" stands in checkups_check_define only: the API names no files"
@@ -122,6 +125,11 @@ fn words_of(name: &str, value: &Value, words: &mut Vec<String>) -> Result<(), Re
                 let Value::String(header) = header else {
                     return Err(invalid("\"headers\" must be an array of strings"));
                 };
+                if header.ends_with(": ***") {
+                    return Err(invalid(format!(
+                        "{header:?}: the value of this header is not shown, it has to be given"
+                    )));
+                }
                 words.push(format!("header={header}"));
             }
         }

@@ -5,7 +5,7 @@ mod difference;
 mod draft;
 mod server;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::rc::Rc;
 
@@ -206,7 +206,13 @@ pub fn apply(
         Change::Delete => return Ok(None),
         Change::Rollback(_) => return Err(Refusal::Internal),
         Change::AddServer { level, draft } => {
-            let place = match level {
+            let in_body = match &draft.level {
+                None => None,
+                Some(Value::String(name)) => Some(name.clone()),
+                Some(Value::Number(number)) => Some(number.to_string()),
+                Some(_) => return Err(invalid("\"level\" must be the name or number of a level")),
+            };
+            let place = match level.as_ref().or(in_body.as_ref()) {
                 Some(level) => place_of(&after, level).ok_or(Refusal::LevelNotFound)?,
                 None => 0,
             };
@@ -496,6 +502,7 @@ fn levels(
     if drafts.len() > MAX_LEVELS {
         return Err(invalid(format!("a cluster has at most {MAX_LEVELS} levels")));
     }
+    let known = Known::of(current);
     let mut names = HashSet::new();
     let mut levels = Vec::new();
     for (place, draft) in drafts.iter().enumerate() {
@@ -512,21 +519,25 @@ fn levels(
         if draft.servers.is_empty() && !rules.is_kept {
             return Err(invalid(format!("level {shown:?} has no servers")));
         }
+        let draft_name = draft.name.as_deref();
         let mut level = Level { name: draft.name.clone(), ..Level::default() };
         let (tries, timeout) = (Some(draft.tries.clone()), Some(draft.tries_timeout.clone()));
         limits(&mut level.limits, &tries, &timeout, rules)?;
-        let mut seen = HashSet::new();
+        let mut seen: HashMap<_, usize> = HashMap::new();
         for draft in &draft.servers {
             if draft.0.level.is_some() && !rules.is_kept {
                 return Err(invalid("unknown field \"level\" of a server"));
             }
             let mut server = server::whole(&draft.0, rules)?;
-            let known = (server.server.clone(), server.service.clone());
-            if !seen.insert(known) && !rules.is_kept {
+            // A configuration may have it more than once, and what GET shows of it is taken.
+            let times = seen.entry((server.server.clone(), server.service.clone())).or_insert(0);
+            *times += 1;
+            let allowed = known.times(draft_name, place, &server).max(1);
+            if *times > allowed && !rules.is_kept {
                 let text = &server.server;
                 return Err(invalid(format!("server {text:?} is twice in level {shown:?}")));
             }
-            if let Some(before) = same_server(current, &level, place, &server) {
+            if let Some(before) = known.find(draft_name, place, &server) {
                 server.written.clone_from(&before.written);
                 server.sticky.clone_from(&before.sticky);
                 server.addresses.clone_from(&before.addresses);
@@ -538,20 +549,45 @@ fn levels(
     Ok(levels)
 }
 
-/// The same server as it was: in the same level, or else in another.
-fn same_server<'a>(
-    current: Option<&'a Cluster>,
-    level: &Level,
-    place: usize,
-    server: &Server,
-) -> Option<&'a Server> {
-    let levels = &current?.levels;
-    let same_level = match &level.name {
-        Some(name) => levels.iter().find(|other| other.name.as_ref() == Some(name)),
-        None => levels.get(place).filter(|other| other.name.is_none()),
-    };
-    let mut servers = same_level.into_iter().chain(levels).flat_map(|level| &level.servers);
-    servers.find(|other| is_same(other, server))
+/// What a server is known by: the name of its level, or else the place of that, and what is written.
+type ServerKey<'a> = (Option<&'a str>, usize, &'a str, Option<&'a str>);
+
+/// The servers that a cluster had.
+struct Known<'a> {
+    by_level: HashMap<ServerKey<'a>, (&'a Server, usize)>,
+    anywhere: HashMap<(&'a str, Option<&'a str>), &'a Server>,
+}
+
+impl<'a> Known<'a> {
+    fn of(current: Option<&'a Cluster>) -> Self {
+        let (mut by_level, mut anywhere) = (HashMap::new(), HashMap::new());
+        let levels = current.map_or(&[][..], |current| &current.levels);
+        for (place, level) in levels.iter().enumerate() {
+            for server in &level.servers {
+                let key = Self::key(level.name.as_deref(), place, server);
+                by_level.entry(key).or_insert((server, 0)).1 += 1;
+                anywhere.entry((key.2, key.3)).or_insert(server);
+            }
+        }
+        Self { by_level, anywhere }
+    }
+
+    fn key<'b>(level: Option<&'b str>, place: usize, server: &'b Server) -> ServerKey<'b> {
+        let place = if level.is_some() { 0 } else { place };
+        (level, place, &server.server, server.service.as_deref())
+    }
+
+    /// The same server as it was: in the same level, or else in another.
+    fn find(&self, level: Option<&str>, place: usize, server: &Server) -> Option<&'a Server> {
+        let key = Self::key(level, place, server);
+        let in_level = self.by_level.get(&key).map(|(server, _)| *server);
+        in_level.or_else(|| self.anywhere.get(&(key.2, key.3)).copied())
+    }
+
+    /// How often its level had it.
+    fn times(&self, level: Option<&str>, place: usize, server: &Server) -> usize {
+        self.by_level.get(&Self::key(level, place, server)).map_or(0, |(_, times)| *times)
+    }
 }
 
 /// A server, with the level that it is in.

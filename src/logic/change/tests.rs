@@ -179,6 +179,8 @@ fn what_is_refused() {
             "stands in checkups_check_define only",
         ),
         (r#"{"checks":[{"type":"redis","password_file":"/etc/passwd"}]}"#, "names no files"),
+        (r#"{"checks":[{"type":"redis","password_file=/etc/passwd":"x"}]}"#, "unknown field"),
+        (r#"{"checks":[{"type":"http","headers":["Cookie: ***"]}]}"#, "it has to be given"),
         (r#"{"checks":[{"type":"https"}]}"#, "ssl_verify=off"),
         (r#"{"checks":1}"#, "expected a sequence"),
         (&deep, "recursion limit"),
@@ -257,6 +259,18 @@ fn servers_of_a_cluster() {
     let (name, delete) =
         Change::parse(&of("10.0.0.1:80"), Method::Delete, &Arguments::default(), b"").unwrap();
     assert_eq!(apply(Some(&one), &name, &delete, &around(None)), Err(Refusal::LastServer));
+}
+
+#[test]
+fn lines_of_equal_address_of_the_configuration_stay() {
+    let mut before = api();
+    let server = before.levels[0].servers[0].clone();
+    before.levels[0].servers.push(Server { weight: 7, ..server });
+    let shown = serde_json::to_string(&before).unwrap();
+    assert_eq!(put(Some(&before), &shown).unwrap(), before);
+    let three = r#"{"levels":[{"servers":[{"server":"10.0.0.1:80"},{"server":"10.0.0.1:80"},
+        {"server":"10.0.0.1:80"}]}]}"#;
+    assert_eq!(put(Some(&before), three).unwrap_err().status(), 400);
 }
 
 #[test]
