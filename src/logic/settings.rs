@@ -84,7 +84,17 @@ pub struct Cluster {
 
 /// Those that have a name are shown by it.
 fn shown_checks<S: Serializer>(checks: &[Check], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(checks.iter().map(super::change::shown_check))
+    serializer.collect_seq(checks.iter().map(Check::shown))
+}
+
+/// A check as it is shown.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum ShownCheck<'a> {
+    /// By the name that `checkups_check_define` gives it.
+    Name(&'a str),
+    /// By its parameters.
+    Whole(&'a Check),
 }
 
 /// The balancing methods, as an operator writes them.
@@ -341,6 +351,14 @@ pub struct Check {
 }
 
 impl Check {
+    /// How it is shown.
+    pub fn shown(&self) -> ShownCheck<'_> {
+        match &self.source {
+            Source::Defined(name) => ShownCheck::Name(name),
+            Source::Configured(_) | Source::Given(_) => ShownCheck::Whole(self),
+        }
+    }
+
     /// The check of a server of which this is different.
     pub fn of_server(&self, server: &ServerCheck) -> Self {
         let mut check = self.clone();

@@ -50,10 +50,7 @@ pub(super) fn checks(
 
 /// A check as GET shows it.
 pub fn shown(check: &Check) -> Value {
-    match &check.source {
-        Source::Defined(name) => Value::String(name.clone()),
-        _ => serde_json::to_value(check).unwrap_or_default(),
-    }
+    serde_json::to_value(check.shown()).unwrap_or_default()
 }
 
 /// The check that `checkups_check_define` has under this name.
