@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::balance::Method;
 use super::matching::{Expect, Match, Text};
@@ -50,6 +51,13 @@ impl fmt::Display for Time {
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::directive::time(&text).ok_or_else(|| D::Error::custom("it must be a time"))
     }
 }
 
@@ -163,8 +171,28 @@ impl Serialize for Balance {
     }
 }
 
+/// As it was shown, whatever the key of a hash is.
+impl<'de> Deserialize<'de> for Balance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(match text.as_str() {
+            "round_robin" => Self::RoundRobin,
+            "url_hash" => Self::UrlHash,
+            "ip_hash" => Self::IpHash,
+            "header_hash" => Self::HeaderHash,
+            "least_conn" => Self::LeastConn,
+            "random two" => Self::RandomTwo,
+            "nginx" => Self::Nginx,
+            other => match other.strip_prefix("hash ") {
+                Some(key) => Self::Hash(key.to_owned()),
+                None => return Err(D::Error::custom("it must be a balancing method")),
+            },
+        })
+    }
+}
+
 /// What is used of a cluster while every server has failed its checks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Protected {
@@ -220,6 +248,14 @@ impl Serialize for Statuses {
                 format!("{first}-{last}")
             }
         }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Statuses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = Vec::<String>::deserialize(deserializer)?;
+        let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+        super::directive::fail_status(&words).map_err(D::Error::custom)
     }
 }
 

@@ -1,13 +1,19 @@
 //! What is kept of a cluster that was changed at run time: a line of JSON in the zone, and a file of
 //! such lines in the directory of `checkups_state`.
 
-use serde::Deserialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{json, Map, Value};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::change::{parse_draft, restore, restore_check, shown_check, KeptDraft, Surroundings};
-use super::settings::{is_cluster_name, Check, Cluster, Server, Source};
+use super::change::{restore_check, shown_check, Surroundings};
+use super::settings::{
+    is_cluster_name, Balance, Check, Cluster, Level, Limits, Protected, Server, ServerCheck,
+    Source, Statuses, Time, Timeouts,
+};
 
 /// The format of the files.
 const FORMAT: u64 = 1;
@@ -67,95 +73,287 @@ fn hexadecimal<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64,
     u64::from_str_radix(&text, 16).map_err(serde::de::Error::custom)
 }
 
+/// The settings as they are kept: what is as it is by default is left out.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Kept<L> {
+    #[serde(default = "round_robin", skip_serializing_if = "is_round_robin")]
+    balance: Balance,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    order: Option<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    protected: Protected,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tries: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tries_timeout: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    connect_timeout: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    send_timeout: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_timeout: Option<Time>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    fail_status: Statuses,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<Value>,
+    levels: L,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct KeptLevel<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tries: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tries_timeout: Option<Time>,
+    servers: Vec<KeptServer<'a>>,
+}
+
+#[derive(Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct KeptServer<'a> {
+    server: Cow<'a, str>,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    weight: u32,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    max_fails: u32,
+    #[serde(default = "ten_seconds", skip_serializing_if = "is_ten_seconds")]
+    fail_timeout: Time,
+    #[serde(default, skip_serializing_if = "is_default")]
+    max_conns: u32,
+    #[serde(default = "at_once", skip_serializing_if = "is_at_once")]
+    slow_start: Time,
+    #[serde(default, skip_serializing_if = "is_default")]
+    down: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    drain: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    resolve: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    service: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    unchecked: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check_port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check_host: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    written: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sticky: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    addresses: Vec<Cow<'a, str>>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn round_robin() -> Balance {
+    Balance::RoundRobin
+}
+
+fn is_round_robin(balance: &Balance) -> bool {
+    *balance == Balance::RoundRobin
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+fn ten_seconds() -> Time {
+    Time::seconds(10)
+}
+
+fn is_ten_seconds(time: &Time) -> bool {
+    *time == ten_seconds()
+}
+
+fn at_once() -> Time {
+    Time::seconds(0)
+}
+
+fn is_at_once(time: &Time) -> bool {
+    *time == at_once()
+}
+
+impl<'a> KeptServer<'a> {
+    fn of(server: &'a Server) -> Self {
+        let borrowed = |text: &'a String| Cow::Borrowed(text.as_str());
+        Self {
+            server: borrowed(&server.server),
+            weight: server.weight,
+            max_fails: server.max_fails,
+            fail_timeout: server.fail_timeout,
+            max_conns: server.max_conns,
+            slow_start: server.slow_start,
+            down: server.down,
+            drain: server.drain,
+            resolve: server.resolve,
+            service: server.service.as_ref().map(borrowed),
+            unchecked: !server.check.is_on,
+            check_port: server.check.port,
+            check_host: server.check.host.as_ref().map(borrowed),
+            written: Some(borrowed(&server.written)).filter(|it| *it != server.server),
+            sticky: Some(borrowed(&server.sticky)).filter(|it| !it.is_empty()),
+            addresses: server.addresses.iter().map(borrowed).collect(),
+        }
+    }
+
+    fn server(self) -> Server {
+        let owned = |text: Option<Cow<'a, str>>| text.map(Cow::into_owned);
+        Server {
+            weight: self.weight,
+            max_fails: self.max_fails,
+            fail_timeout: self.fail_timeout,
+            max_conns: self.max_conns,
+            slow_start: self.slow_start,
+            down: self.down,
+            drain: self.drain,
+            resolve: self.resolve,
+            service: owned(self.service),
+            check: ServerCheck {
+                is_on: !self.unchecked,
+                port: self.check_port,
+                host: owned(self.check_host),
+            },
+            written: self.written.unwrap_or_else(|| self.server.clone()).into_owned(),
+            sticky: owned(self.sticky).unwrap_or_default(),
+            addresses: self.addresses.into_iter().map(Cow::into_owned).collect(),
+            server: self.server.into_owned(),
+        }
+    }
+}
+
+impl<'a> KeptLevel<'a> {
+    fn of(level: &'a Level) -> Self {
+        Self {
+            name: level.name.as_deref().map(Cow::Borrowed),
+            tries: level.limits.tries,
+            tries_timeout: level.limits.tries_timeout,
+            servers: level.servers.iter().map(KeptServer::of).collect(),
+        }
+    }
+
+    fn level(self) -> Level {
+        Level {
+            name: self.name.map(Cow::into_owned),
+            limits: Limits { tries: self.tries, tries_timeout: self.tries_timeout },
+            servers: self.servers.into_iter().map(KeptServer::server).collect(),
+        }
+    }
+}
+
+impl<'a> Kept<Vec<KeptLevel<'a>>> {
+    fn of(cluster: &'a Cluster, check: impl Fn(&Check) -> Value) -> Self {
+        Self {
+            balance: cluster.balance.clone(),
+            order: cluster.order.clone(),
+            protected: cluster.protected,
+            tries: cluster.limits.tries,
+            tries_timeout: cluster.limits.tries_timeout,
+            connect_timeout: cluster.timeouts.connect,
+            send_timeout: cluster.timeouts.send,
+            read_timeout: cluster.timeouts.read,
+            fail_status: cluster.fail_status.clone(),
+            checks: cluster.checks.iter().map(check).collect(),
+            levels: cluster.levels.iter().map(KeptLevel::of).collect(),
+        }
+    }
+}
+
+impl<L> Kept<L> {
+    /// The cluster of this name without its levels, and what is wrong with its checks.
+    fn cluster(
+        self,
+        name: &str,
+        version: u64,
+        around: &Surroundings<'_>,
+    ) -> (Cluster, L, Vec<String>) {
+        let (mut checks, mut warnings) = (Vec::new(), Vec::new());
+        for value in &self.checks {
+            match check(value, name, around) {
+                Ok(check) => checks.push(check),
+                Err(warning) => warnings.push(warning),
+            }
+        }
+        let cluster = Cluster {
+            name: name.to_owned(),
+            version,
+            balance: self.balance,
+            order: self.order,
+            protected: self.protected,
+            limits: Limits { tries: self.tries, tries_timeout: self.tries_timeout },
+            timeouts: Timeouts {
+                connect: self.connect_timeout,
+                send: self.send_timeout,
+                read: self.read_timeout,
+            },
+            fail_status: self.fail_status,
+            levels: Vec::new(),
+            checks,
+        };
+        (cluster, self.levels, warnings)
+    }
+}
+
+/// A line.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Whole<C> {
+    version: u64,
+    base: String,
+    cluster: Option<C>,
+}
+
+impl<C> Whole<C> {
+    fn base(&self) -> Result<u64, StoredError> {
+        let wrong = |_| StoredError::Foreign("its base is no number".to_owned());
+        u64::from_str_radix(&self.base, 16).map_err(wrong)
+    }
+}
+
 /// What stands for the settings of a block: others have another, and 0 is none.
 ///
 /// What is as it is by default does not count, so that what a later version of the module adds to the
 /// settings changes nothing. Names count as they are written, and not what nginx found for them when it
 /// started; passwords do not count.
 pub fn fingerprint(configured: &Cluster) -> u64 {
-    let mut settings = compact(configured);
-    for (level, value) in configured.levels.iter().zip(levels_of(&mut settings)) {
-        let mut servers = Vec::new();
-        for (server, value) in level.servers.iter().zip(servers_of(value)) {
-            let mut value = value.take();
-            value["server"] = server.written.clone().into();
-            if servers.last() != Some(&value) || server.written == server.server {
-                servers.push(value);
+    let mut settings = Kept::of(configured, shown_check);
+    for level in &mut settings.levels {
+        let mut servers: Vec<KeptServer<'_>> = Vec::new();
+        for mut server in std::mem::take(&mut level.servers) {
+            let written = server.written.take();
+            let is_found = written.is_some();
+            server.server = written.unwrap_or(server.server);
+            server.sticky = None;
+            if !is_found || servers.last() != Some(&server) {
+                servers.push(server);
             }
         }
-        value["servers"] = servers.into();
+        level.servers = servers;
     }
-    settings["checks"] = configured.checks.iter().map(shown_check).collect();
-    let sum = Sha256::digest(settings.to_string().as_bytes());
+    let text = serde_json::to_string(&settings).unwrap_or_default();
+    let sum = Sha256::digest(text.as_bytes());
     let first = sum.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
     first.max(1)
 }
 
-/// The settings without what is as it is by default.
-fn compact(cluster: &Cluster) -> Value {
-    let as_value = |cluster: &Cluster| serde_json::to_value(cluster).unwrap_or_default();
-    let mut settings = as_value(cluster);
-    prune(&mut settings, &as_value(&Cluster::empty("")));
-    if let Value::Object(members) = &mut settings {
-        members.remove("name");
-        members.remove("version");
-        members.remove("checks");
-    }
-    let default = serde_json::to_value(Server::new("")).unwrap_or_default();
-    for level in levels_of(&mut settings) {
-        if let Value::Object(members) = level {
-            members.retain(|_, value| !value.is_null());
-        }
-        for server in servers_of(level) {
-            prune(server, &default);
-            if let Value::Object(members) = server {
-                // A name is seen to be one.
-                members.remove("resolve");
-            }
-        }
-    }
-    settings
-}
-
-fn prune(value: &mut Value, default: &Value) {
-    if let (Value::Object(members), Value::Object(default)) = (value, default) {
-        members.retain(|name, value| name == "levels" || default.get(name) != Some(value));
-    }
-}
-
-fn levels_of(settings: &mut Value) -> impl Iterator<Item = &mut Value> {
-    settings.get_mut("levels").and_then(Value::as_array_mut).into_iter().flatten()
-}
-
-fn servers_of(level: &mut Value) -> impl Iterator<Item = &mut Value> {
-    level.get_mut("servers").and_then(Value::as_array_mut).into_iter().flatten()
-}
-
 /// The line for what is kept.
 pub fn to_line(stored: &Stored) -> String {
-    let cluster = stored.cluster.as_ref().map(|cluster| {
-        let mut settings = compact(cluster);
-        for (level, value) in cluster.levels.iter().zip(levels_of(&mut settings)) {
-            for (server, value) in level.servers.iter().zip(servers_of(value)) {
-                let Value::Object(members) = value else { continue };
-                if server.written != server.server {
-                    members.insert("written".to_owned(), server.written.clone().into());
-                }
-                if !server.sticky.is_empty() {
-                    members.insert("sticky".to_owned(), server.sticky.clone().into());
-                }
-                if !server.addresses.is_empty() {
-                    members.insert("addresses".to_owned(), server.addresses.clone().into());
-                }
-            }
-        }
-        if !cluster.checks.is_empty() {
-            settings["checks"] = cluster.checks.iter().map(kept_check).collect();
-        }
-        settings
-    });
-    json!({"version": stored.version, "base": format!("{:016x}", stored.base), "cluster": cluster})
-        .to_string()
+    let whole = Whole {
+        version: stored.version,
+        base: format!("{:016x}", stored.base),
+        cluster: stored.cluster.as_ref().map(|cluster| Kept::of(cluster, kept_check)),
+    };
+    serde_json::to_string(&whole).unwrap_or_default()
 }
 
 /// Where a check comes from.
@@ -182,70 +380,36 @@ pub fn from_line(
     name: &str,
     around: &Surroundings<'_>,
 ) -> Result<(Stored, Vec<String>), StoredError> {
-    let foreign = |error: String| StoredError::Foreign(error);
-    let head: Head = serde_json::from_str(line).map_err(|error| foreign(error.to_string()))?;
-    let mut whole: Value =
-        serde_json::from_str(line).map_err(|error| foreign(error.to_string()))?;
-    let Head { version, base } = head;
-    let mut settings = whole.get_mut("cluster").map(Value::take).unwrap_or_default();
-    if settings.is_null() {
+    let whole: Whole<Kept<Vec<KeptLevel<'_>>>> = parse(line)?;
+    let (version, base) = (whole.version, whole.base()?);
+    let Some(kept) = whole.cluster else {
         return Ok((Stored { version, base, cluster: None }, Vec::new()));
-    }
-    let mut more = Vec::new();
-    for level in levels_of(&mut settings) {
-        for server in servers_of(level) {
-            more.push(More::taken_from(server));
-        }
-    }
-    let checks = settings.as_object_mut().and_then(|members| members.remove("checks"));
-    let draft: KeptDraft =
-        parse_draft(settings.to_string().as_bytes()).map_err(|error| foreign(error.to_string()))?;
-    let mut cluster =
-        restore(name, &draft, around).map_err(|refusal| foreign(refusal.sentence().to_owned()))?;
-    cluster.version = version;
-    let servers = cluster.levels.iter_mut().flat_map(|level| &mut level.servers);
-    for (server, more) in servers.zip(more) {
-        more.give_to(server);
-    }
-    let mut warnings = Vec::new();
-    for value in checks.as_ref().and_then(Value::as_array).into_iter().flatten() {
-        match check(value, name, around) {
-            Ok(check) => cluster.checks.push(check),
-            Err(warning) => warnings.push(warning),
-        }
-    }
+    };
+    let (mut cluster, levels, warnings) = kept.cluster(name, version, around);
+    cluster.levels = levels.into_iter().map(KeptLevel::level).collect();
     Ok((Stored { version, base, cluster: Some(cluster) }, warnings))
 }
 
-/// What is kept of a server besides what a change may say.
-#[derive(Default)]
-struct More {
-    written: Option<String>,
-    sticky: Option<String>,
-    addresses: Vec<String>,
+/// The same without the levels, which cost the most.
+///
+/// # Errors
+/// As [`from_line`].
+pub fn options_from_line(
+    line: &str,
+    name: &str,
+    around: &Surroundings<'_>,
+) -> Result<(Stored, Vec<String>), StoredError> {
+    let whole: Whole<Kept<&RawValue>> = parse(line)?;
+    let (version, base) = (whole.version, whole.base()?);
+    let Some(kept) = whole.cluster else {
+        return Ok((Stored { version, base, cluster: None }, Vec::new()));
+    };
+    let (cluster, _, warnings) = kept.cluster(name, version, around);
+    Ok((Stored { version, base, cluster: Some(cluster) }, warnings))
 }
 
-impl More {
-    fn taken_from(server: &mut Value) -> Self {
-        let Value::Object(members) = server else { return Self::default() };
-        let mut text = |name: &str| match members.remove(name) {
-            Some(Value::String(text)) => Some(text),
-            _ => None,
-        };
-        let (written, sticky) = (text("written"), text("sticky"));
-        let addresses = members.remove("addresses");
-        let addresses = addresses.as_ref().and_then(Value::as_array).into_iter().flatten();
-        let addresses = addresses.filter_map(Value::as_str).map(str::to_owned).collect();
-        Self { written, sticky, addresses }
-    }
-
-    fn give_to(self, server: &mut Server) {
-        if let Some(written) = self.written {
-            server.written = written;
-        }
-        server.sticky = self.sticky.unwrap_or_default();
-        server.addresses = self.addresses;
-    }
+fn parse<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, StoredError> {
+    serde_json::from_str(line).map_err(|error| StoredError::Foreign(error.to_string()))
 }
 
 fn check(value: &Value, cluster: &str, around: &Surroundings<'_>) -> Result<Check, String> {

@@ -188,7 +188,7 @@ impl Loop {
         if *self.versions.borrow() == versions {
             return;
         }
-        let current: Vec<_> = clusters.iter().map(|entry| entry.current()).collect();
+        let current: Vec<_> = clusters.iter().map(|entry| entry.whole()).collect();
         // While the slab is held no record is freed, and those that are found here are pinned.
         let wanted = self.configuration.with_slab(|_| {
             let mut kinds = self.kinds.borrow_mut();

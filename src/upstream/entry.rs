@@ -10,8 +10,9 @@ use super::plan;
 use super::rings::Rings;
 use super::watched::{Peers, Watch};
 use super::worker;
+use crate::logic::change::Surroundings;
 use crate::logic::settings;
-use crate::logic::stored;
+use crate::logic::stored::{self, Stored, StoredError};
 use crate::nginx::conf::Position;
 use crate::nginx::log;
 use crate::nginx::tls::Tls;
@@ -34,6 +35,8 @@ pub struct Entry {
     follows: Option<Watch>,
     /// What held when somebody last looked.
     current: RefCell<Option<Rc<Current>>>,
+    /// The same with the servers.
+    whole: RefCell<Option<Rc<Current>>>,
     /// The slot from which the records are held, where no configuration has them.
     holder: Option<&'static Slot>,
 }
@@ -56,7 +59,8 @@ pub struct Configured {
 
 /// What holds of a cluster.
 pub struct Current {
-    /// The settings. Names that are looked up stand there as names.
+    /// The settings. Names that are looked up stand there as names. Where the cluster was changed at run
+    /// time, they have their levels only where the whole was asked for: see [`Entry::whole`].
     pub settings: settings::Cluster,
     /// What those of its checks need that use TLS, check by check.
     pub tls: Vec<Option<Tls>>,
@@ -65,6 +69,9 @@ pub struct Current {
     /// Whether it was deleted at run time.
     pub is_deleted: bool,
 }
+
+/// What parses a line of what is kept.
+type Parse = fn(&str, &str, &Surroundings<'_>) -> Result<(Stored, Vec<String>), StoredError>;
 
 impl Configured {
     /// A cluster that is written at `position`.
@@ -90,6 +97,7 @@ impl Entry {
             watch: None,
             follows: None,
             current: RefCell::default(),
+            whole: RefCell::default(),
             holder: None,
         }
     }
@@ -106,6 +114,7 @@ impl Entry {
             watch: None,
             follows: None,
             current: RefCell::default(),
+            whole: RefCell::default(),
             holder: Some(slot),
         }
     }
@@ -137,30 +146,37 @@ impl Entry {
         &self.name
     }
 
-    /// What holds now. While nothing changes that costs a look at one number.
+    /// What holds now, as far as requests need it: perhaps without the servers, which the zone has for
+    /// them. While nothing changes that costs a look at one number.
     #[inline]
     pub fn current(&self) -> Rc<Current> {
+        self.look(&self.current, stored::options_from_line)
+    }
+
+    /// What holds now, with all servers.
+    pub fn whole(&self) -> Rc<Current> {
+        self.look(&self.whole, stored::from_line)
+    }
+
+    #[inline]
+    fn look(&self, known: &RefCell<Option<Rc<Current>>>, parse: Parse) -> Rc<Current> {
         let version = self.records.get().map_or(0, Cluster::settings);
-        match &*self.current.borrow() {
+        match &*known.borrow() {
             Some(current) if current.settings.version == version => return Rc::clone(current),
             _ => {}
         }
-        self.look(version)
-    }
-
-    #[cold]
-    fn look(&self, version: u64) -> Rc<Current> {
-        let current = Rc::new(self.read(version));
-        self.current.replace(Some(Rc::clone(&current)));
+        let current = Rc::new(self.read(version, parse));
+        known.replace(Some(Rc::clone(&current)));
         current
     }
 
-    fn read(&self, version: u64) -> Current {
+    #[cold]
+    fn read(&self, version: u64, parse: Parse) -> Current {
         let place = worker::place().zip(worker::configuration());
         if let Some((((root, slot), configuration), records)) = place.zip(self.records.get()) {
             let visit = root.visit(slot);
             let generation = records.generation(&visit);
-            if let Some(found) = generation.and_then(|found| self.of(found, configuration)) {
+            if let Some(found) = generation.and_then(|found| self.of(found, configuration, parse)) {
                 return found;
             }
         }
@@ -176,12 +192,17 @@ impl Entry {
     }
 
     /// What holds by a generation. `None`: what the configuration says.
-    fn of(&self, generation: &Generation, configuration: &Configuration) -> Option<Current> {
+    fn of(
+        &self,
+        generation: &Generation,
+        configuration: &Configuration,
+        parse: Parse,
+    ) -> Option<Current> {
         let document = generation.document()?;
         let configured = self.configured.as_ref();
         let around = configuration.surroundings(configured.map(|configured| &configured.settings));
         let version = generation.settings();
-        match stored::from_line(document.text(), &self.name, &around) {
+        match parse(document.text(), &self.name, &around) {
             Ok((stored, warnings)) => {
                 for warning in warnings {
                     let name = &self.name;
@@ -206,7 +227,7 @@ impl Entry {
     /// The settings that hold now: servers that nginx finds and loses are not in those of the
     /// configuration.
     pub fn shown_settings(&self) -> settings::Cluster {
-        let current = self.current();
+        let current = self.whole();
         let found = self.of_nginx().filter(|_| !current.is_deleted).and_then(Watch::levels);
         match found {
             Some((levels, _)) => settings::Cluster { levels, ..current.settings.clone() },

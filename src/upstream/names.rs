@@ -95,7 +95,7 @@ impl Names {
     pub fn follow(&self) {
         let mut wanted: HashMap<Key, (Rc<Entry>, Server)> = HashMap::new();
         for entry in self.configuration.all() {
-            let current = entry.current();
+            let current = entry.whole();
             let servers = current.settings.levels.iter().flat_map(|level| &level.servers);
             for server in servers.filter(|server| server.resolve) {
                 let key = (entry.name().into(), server.server.clone(), server.service.clone());
@@ -185,7 +185,7 @@ async fn take_in(
             sleep(LOOKS_APART).await;
             continue;
         };
-        let current = entry.current();
+        let current = entry.whole();
         let is_same =
             |other: &Server| (&other.server, &other.service) == (&server.server, &server.service);
         let listed = plan::list(&current.settings, |other| {

@@ -138,7 +138,7 @@ impl Entry {
         let Ok(listed) = watch.peers.levels() else { return };
         // Where somebody else changes settings, it is done the next time.
         let Some(_writing) = configuration.root().and_then(Root::try_write) else { return };
-        let current = self.current();
+        let current = self.whole();
         if current.is_deleted {
             return;
         }

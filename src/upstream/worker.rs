@@ -32,7 +32,13 @@ struct Worker {
 struct OfZero {
     checker: Checker,
     names: Names,
+    /// When it last followed the clusters, in monotonic milliseconds.
+    followed_at: Cell<u64>,
 }
+
+/// For how long worker 0 does not follow the clusters again, in milliseconds: it may take a while, and
+/// they may be changed again and again.
+const FOLLOWS_APART: u64 = 100;
 
 thread_local! {
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
@@ -62,17 +68,20 @@ pub fn is_current() -> bool {
     PLACE.get().is_some_and(|(root, slot)| root.configuration() == slot.configuration())
 }
 
-/// Follows the clusters at once where they have changed, if this is worker 0; it does so every second
-/// anyway.
+/// Follows the clusters at once where they have changed, if this is worker 0 and has not done so just
+/// now; it does so every second anyway.
 pub fn follow() {
     let of_zero = WORKER.with_borrow(|worker| worker.as_ref()?.of_zero.clone());
     if let Some(of_zero) = of_zero.filter(|_| !process::is_exiting()) {
-        of_zero.follow();
+        if process::now().saturating_sub(of_zero.followed_at.get()) >= FOLLOWS_APART {
+            of_zero.follow();
+        }
     }
 }
 
 impl OfZero {
     fn follow(&self) {
+        self.followed_at.set(process::now());
         self.checker.follow();
         self.names.follow();
     }
@@ -107,7 +116,8 @@ pub fn start(configuration: &'static Configuration) {
 
     let of_zero = process::runs_checks().then(|| {
         let checker = Checker::start(root, slot, configuration);
-        Rc::new(OfZero { checker, names: Names::new(configuration) })
+        let names = Names::new(configuration);
+        Rc::new(OfZero { checker, names, followed_at: Cell::default() })
     });
     let heartbeat = spawn(beat(configuration, root, slot, of_zero.clone()));
     let worker = Worker { configuration, _heartbeat: heartbeat, of_zero };

@@ -175,8 +175,11 @@ impl Queue {
 
 /// The names of a change whose addresses are not known.
 fn names_to_find(configuration: &Configuration, order: &Order) -> Vec<Server> {
+    if !order.change.may_bring_names() {
+        return Vec::new();
+    }
     let entry = configuration.find(&order.name);
-    let current = entry.as_ref().map(|entry| entry.current());
+    let current = entry.as_ref().map(|entry| entry.whole());
     let before = current.as_ref().filter(|current| !current.is_deleted);
     let around = surroundings(configuration, entry.as_deref());
     let applied =
@@ -315,7 +318,7 @@ fn take_in(
     if !is_as_known(configuration, root, &order.name, entry.as_deref()) {
         return Err(Refusal::TryAgain(REPLACED).into());
     }
-    let current = entry.as_ref().map(|entry| entry.current());
+    let current = entry.as_ref().map(|entry| entry.whole());
     let place = pending.iter().position(|pending| pending.name == order.name);
     let before = match place {
         Some(place) => pending[place].settings.clone(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{invalid, Rules};
+use super::{invalid, Surroundings};
 use crate::logic::api::Refusal;
 use crate::logic::directive;
 use crate::logic::settings::{Check, Cluster, Source, Ssl};
@@ -25,12 +25,12 @@ pub(super) fn checks(
     values: &[Value],
     name: &str,
     current: Option<&Cluster>,
-    rules: &Rules<'_>,
+    around: &Surroundings<'_>,
 ) -> Result<Vec<Check>, Refusal> {
     if values.len() > MAX_CHECKS {
         return Err(invalid(format!("a cluster has at most {MAX_CHECKS} checks")));
     }
-    let configured = rules.around.configured.map_or(&[][..], |configured| &configured.checks);
+    let configured = around.configured.map_or(&[][..], |configured| &configured.checks);
     let known: Vec<&Check> =
         current.map_or(&[][..], |current| &current.checks).iter().chain(configured).collect();
     let mut found = Vec::new();
@@ -38,8 +38,8 @@ pub(super) fn checks(
         let same = known.iter().find(|check| shown(check) == *value);
         found.push(match (same, value) {
             (Some(check), _) => (*check).clone(),
-            (None, Value::String(defined)) => self::defined(defined, name, rules)?,
-            (None, Value::Object(object)) => given(object, name, rules)?,
+            (None, Value::String(defined)) => self::defined(defined, name, around)?,
+            (None, Value::Object(object)) => given(object, name, around)?,
             (None, _) => {
                 return Err(invalid("a check must be an object, or the name of a defined one"))
             }
@@ -54,8 +54,12 @@ pub fn shown(check: &Check) -> Value {
 }
 
 /// The check that `checkups_check_define` has under this name.
-pub(super) fn defined(check: &str, cluster: &str, rules: &Rules<'_>) -> Result<Check, Refusal> {
-    rules.around.checks.defined(check, cluster).ok_or_else(|| {
+pub(super) fn defined(
+    check: &str,
+    cluster: &str,
+    around: &Surroundings<'_>,
+) -> Result<Check, Refusal> {
+    around.checks.defined(check, cluster).ok_or_else(|| {
         let shown: String = check.chars().take(100).collect();
         invalid(format!("no check {shown:?} is defined by checkups_check_define"))
     })
@@ -65,7 +69,7 @@ pub(super) fn defined(check: &str, cluster: &str, rules: &Rules<'_>) -> Result<C
 pub(super) fn given(
     object: &Map<String, Value>,
     cluster: &str,
-    rules: &Rules<'_>,
+    around: &Surroundings<'_>,
 ) -> Result<Check, Refusal> {
     let Some(Value::String(kind)) = object.get("type") else {
         return Err(invalid("a check needs a \"type\", which must be a string"));
@@ -82,11 +86,11 @@ pub(super) fn given(
         None => None,
         Some(name) => {
             let missing = || invalid(format!("there is no checkups_match {name:?}"));
-            Some(rules.around.checks.matching(name).ok_or_else(missing)?)
+            Some(around.checks.matching(name).ok_or_else(missing)?)
         }
     };
     let mut check = directive.complete(cluster, None, block.as_ref()).map_err(wrong)?;
-    if !rules.around.checks.has_tls() {
+    if !around.checks.has_tls() {
         if check.tls.as_ref().is_some_and(|tls| tls.ssl != Ssl::Auto) {
             return Err(invalid("check: this nginx has no TLS"));
         }

@@ -33,7 +33,9 @@ pub fn difference(before: Option<&Cluster>, after: Option<&Cluster>) -> Vec<Diff
         }
     };
     let mut found = Vec::new();
-    members(&mut found, "", &options(before), &options(after));
+    if !have_same_options(before, after) {
+        members(&mut found, "", &options(before), &options(after));
+    }
     let levels = |cluster: &Cluster| -> Vec<(String, Level)> {
         let levels = cluster.levels.iter().cloned().enumerate();
         levels.map(|(place, level)| (key(&level, place), level)).collect()
@@ -63,8 +65,20 @@ fn object(value: &impl Serialize, without: &[&str]) -> Map<String, Value> {
     }
 }
 
+/// The options, without what costs the most to look at.
+fn without_lists(cluster: &Cluster) -> Cluster {
+    let fail_status = cluster.fail_status.clone();
+    let (balance, order) = (cluster.balance.clone(), cluster.order.clone());
+    let Cluster { protected, limits, timeouts, .. } = *cluster;
+    Cluster { balance, order, protected, limits, timeouts, fail_status, ..Cluster::empty("") }
+}
+
+fn have_same_options(before: &Cluster, after: &Cluster) -> bool {
+    without_lists(before) == without_lists(after)
+}
+
 fn options(cluster: &Cluster) -> Map<String, Value> {
-    object(cluster, &["name", "version", "levels", "checks"])
+    object(&without_lists(cluster), &["name", "version", "levels", "checks"])
 }
 
 fn members(
@@ -85,7 +99,7 @@ fn members(
 
 /// What is different between lists whose elements are known by names; `inner` compares elements that
 /// both have.
-fn both<T: Serialize>(
+fn both<T: Serialize + PartialEq>(
     found: &mut Vec<Difference>,
     path: &str,
     before: &[(String, T)],
@@ -104,6 +118,7 @@ fn both<T: Serialize>(
     for (name, element) in after {
         let path = format!("{path}/{name}");
         match of_before.get(name) {
+            Some(index) if before[*index].1 == *element => {}
             Some(index) => inner(found, &path, &before[*index].1, element),
             None => found.push(Difference { path, before: Value::Null, after: value(element) }),
         }

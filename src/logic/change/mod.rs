@@ -138,6 +138,26 @@ impl Change {
     }
 }
 
+impl Change {
+    /// Whether a server that it brings may be a name.
+    pub fn may_bring_names(&self) -> bool {
+        let is_name =
+            |draft: &ServerDraft| draft.server.as_deref().is_some_and(server::may_be_name);
+        match self {
+            Self::Put(draft) => {
+                let levels = draft.levels.iter().flatten();
+                let mut servers = levels.flat_map(|level| &level.0.servers);
+                draft.cluster.is_some() || servers.any(|server| is_name(&server.0))
+            }
+            Self::AddServer { draft, .. } => is_name(draft),
+            Self::Delete
+            | Self::PatchServer { .. }
+            | Self::DeleteServer { .. }
+            | Self::Rollback(_) => false,
+        }
+    }
+}
+
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     draft::parse(body).map_err(invalid)
 }
@@ -155,33 +175,6 @@ fn time(name: &str, text: &str, least: Time) -> Result<Time, Refusal> {
     Word::new(format!("{name}={text}").as_bytes()).time(least).map_err(invalid)
 }
 
-/// By what a draft is judged.
-struct Rules<'a> {
-    around: &'a Surroundings<'a>,
-    /// Whether it was judged before, when it was sent: then it is not refused for what may have changed
-    /// around it.
-    is_kept: bool,
-}
-
-impl Rules<'_> {
-    fn has_resolver(&self) -> bool {
-        self.is_kept || self.around.has_resolver
-    }
-
-    fn most_weight(&self) -> u32 {
-        self.most_count()
-    }
-
-    /// A configuration may say more than a change.
-    fn most_count(&self) -> u32 {
-        if self.is_kept {
-            u32::MAX
-        } else {
-            MOST
-        }
-    }
-}
-
 /// What comes of a change of the cluster of this name, which has the settings `current`; `None`: there
 /// is none. The version is left as it is. `Ok(None)`: it is deleted. Not for [`Change::Rollback`].
 ///
@@ -196,9 +189,8 @@ pub fn apply(
     if current.is_some_and(|current| current.balance == Balance::Nginx) {
         return Err(Refusal::BalancedByNginx);
     }
-    let rules = Rules { around, is_kept: false };
     let mut after = match change {
-        Change::Put(draft) => put(current, name, draft, &rules)?,
+        Change::Put(draft) => put(current, name, draft, around)?,
         _ => current.cloned().ok_or(Refusal::ClusterNotFound)?,
     };
     match change {
@@ -216,7 +208,7 @@ pub fn apply(
                 Some(level) => place_of(&after, level).ok_or(Refusal::LevelNotFound)?,
                 None => 0,
             };
-            let server = server::whole(draft, &rules)?;
+            let server = server::whole(draft, around)?;
             let level = after.levels.get_mut(place).ok_or(Refusal::LevelNotFound)?;
             if level.servers.iter().any(|other| is_same(other, &server)) {
                 return Err(Refusal::ServerExists);
@@ -228,7 +220,7 @@ pub fn apply(
             let place = place_of_server(&after, server, level.as_deref())?;
             let servers = after.levels[place].servers.iter_mut();
             for found in servers.filter(|other| is_called(other, server)) {
-                server::patch(found, draft, &rules)?;
+                server::patch(found, draft)?;
             }
         }
         Change::DeleteServer { server, level } => {
@@ -244,25 +236,14 @@ pub fn apply(
     Ok(Some(after))
 }
 
-/// What is kept of a cluster, which was judged before.
-pub(super) fn restore(
-    name: &str,
-    draft: &ClusterDraft,
-    around: &Surroundings<'_>,
-) -> Result<Cluster, Refusal> {
-    put(None, name, draft, &Rules { around, is_kept: true })
-}
-
 /// A check that is kept by its parameters.
 pub(super) fn restore_check(
     object: &serde_json::Map<String, Value>,
     cluster: &str,
     around: &Surroundings<'_>,
 ) -> Result<Check, Refusal> {
-    checks::given(object, cluster, &Rules { around, is_kept: true })
+    checks::given(object, cluster, around)
 }
-
-pub(super) use self::draft::{parse as parse_draft, ClusterDraft as KeptDraft};
 
 /// The address of a server cannot be changed.
 fn refuse_address(server: &str, draft: &ServerDraft) -> Result<(), Refusal> {
@@ -331,24 +312,24 @@ fn put(
     current: Option<&Cluster>,
     name: &str,
     draft: &ClusterDraft,
-    rules: &Rules<'_>,
+    around: &Surroundings<'_>,
 ) -> Result<Cluster, Refusal> {
     if draft.name.as_ref().is_some_and(|other| other != name) {
         return Err(invalid(format!("\"name\" must be {name:?}, as in the path")));
     }
-    let configured = rules.around.configured;
+    let configured = around.configured;
     let mut after = current.cloned().unwrap_or_else(|| Cluster {
         order: configured.and_then(|configured| configured.order.clone()),
         ..Cluster::empty(name)
     });
     if let Some(text) = &draft.balance {
         after.balance = match text {
-            Some(text) => balance(text, current, rules)?,
+            Some(text) => balance(text, current, around)?,
             None => Balance::RoundRobin,
         };
     }
     if let Some(order) = &draft.order {
-        if *order != after.order && !rules.is_kept {
+        if *order != after.order {
             return Err(invalid("\"order\" is set by checkups_order in the configuration only"));
         }
     }
@@ -358,7 +339,7 @@ fn put(
             .one_of(&directive::PROTECTED, "all, one or off")
             .map_err(invalid)?;
     }
-    limits(&mut after.limits, &draft.tries, &draft.tries_timeout, rules)?;
+    limits(&mut after.limits, &draft.tries, &draft.tries_timeout)?;
     let Timeouts { connect, send, read } = &mut after.timeouts;
     for (name, place, given) in [
         ("connect_timeout", connect, &draft.connect_timeout),
@@ -383,11 +364,11 @@ fn put(
         (None, None) => None,
     };
     if let Some(levels) = levels {
-        after.levels = self::levels(&levels, current, rules)?;
+        after.levels = self::levels(&levels, current, around)?;
     }
     if let Some(values) = &draft.checks {
         let values = values.as_deref().unwrap_or_default();
-        after.checks = checks::checks(values, name, current, rules)?;
+        after.checks = checks::checks(values, name, current, around)?;
     }
     Ok(after)
 }
@@ -428,8 +409,12 @@ pub fn finds_level(order: Option<&str>, levels: &[Level]) -> bool {
     order::levels(text.as_bytes(), levels.len(), name).is_none_or(|found| !found.is_empty())
 }
 
-fn balance(text: &str, current: Option<&Cluster>, rules: &Rules<'_>) -> Result<Balance, Refusal> {
-    let known = current.into_iter().chain(rules.around.configured);
+fn balance(
+    text: &str,
+    current: Option<&Cluster>,
+    around: &Surroundings<'_>,
+) -> Result<Balance, Refusal> {
+    let known = current.into_iter().chain(around.configured);
     for balance in known.map(|cluster| &cluster.balance) {
         if *balance != Balance::Nginx && balance.to_string() == text {
             return Ok(balance.clone());
@@ -448,7 +433,7 @@ fn balance(text: &str, current: Option<&Cluster>, rules: &Rules<'_>) -> Result<B
         .strip_prefix('$')
         .filter(|name| (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_fit));
     match variable {
-        Some(name) if rules.is_kept || (rules.around.is_variable)(name) => Ok(balance),
+        Some(name) if (around.is_variable)(name) => Ok(balance),
         Some(name) => Err(invalid(format!("\"balance\": there is no variable \"${name}\""))),
         None => {
             Err(invalid("\"balance\": the key of a hash must be one variable, as $request_uri"))
@@ -460,10 +445,9 @@ fn limits(
     limits: &mut Limits,
     tries: &Given<Number>,
     timeout: &Given<String>,
-    rules: &Rules<'_>,
 ) -> Result<(), Refusal> {
     if let Some(tries) = tries {
-        let most = rules.most_count();
+        let most = MOST;
         let tries = tries.as_ref().map(|tries| number("tries", tries, 1, most));
         limits.tries = tries.transpose()?;
     }
@@ -494,7 +478,7 @@ fn of_original(original: &OriginalLevels) -> Vec<LevelDraft> {
 fn levels(
     drafts: &[LevelDraft],
     current: Option<&Cluster>,
-    rules: &Rules<'_>,
+    around: &Surroundings<'_>,
 ) -> Result<Vec<Level>, Refusal> {
     if drafts.is_empty() {
         return Err(invalid("a cluster needs a level with servers"));
@@ -515,25 +499,24 @@ fn levels(
                 return Err(invalid(format!("level {name:?} is there twice")));
             }
         }
-        // Of those that nginx finds nothing is kept.
-        if draft.servers.is_empty() && !rules.is_kept {
+        if draft.servers.is_empty() {
             return Err(invalid(format!("level {shown:?} has no servers")));
         }
         let draft_name = draft.name.as_deref();
         let mut level = Level { name: draft.name.clone(), ..Level::default() };
         let (tries, timeout) = (Some(draft.tries.clone()), Some(draft.tries_timeout.clone()));
-        limits(&mut level.limits, &tries, &timeout, rules)?;
+        limits(&mut level.limits, &tries, &timeout)?;
         let mut seen: HashMap<_, usize> = HashMap::new();
         for draft in &draft.servers {
-            if draft.0.level.is_some() && !rules.is_kept {
+            if draft.0.level.is_some() {
                 return Err(invalid("unknown field \"level\" of a server"));
             }
-            let mut server = server::whole(&draft.0, rules)?;
+            let mut server = server::whole(&draft.0, around)?;
             // A configuration may have it more than once, and what GET shows of it is taken.
             let times = seen.entry((server.server.clone(), server.service.clone())).or_insert(0);
             *times += 1;
             let allowed = known.times(draft_name, place, &server).max(1);
-            if *times > allowed && !rules.is_kept {
+            if *times > allowed {
                 let text = &server.server;
                 return Err(invalid(format!("server {text:?} is twice in level {shown:?}")));
             }

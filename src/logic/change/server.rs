@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::draft::ServerDraft;
-use super::{invalid, number, time, Rules};
+use super::{invalid, number, time, Surroundings, MOST};
 use crate::logic::api::Refusal;
 use crate::logic::directive::Word;
 use crate::logic::settings::{Server, ServerCheck, Time};
@@ -43,10 +43,10 @@ impl Server {
 }
 
 /// A server that a change gives wholly.
-pub(super) fn whole(draft: &ServerDraft, rules: &Rules<'_>) -> Result<Server, Refusal> {
+pub(super) fn whole(draft: &ServerDraft, around: &Surroundings<'_>) -> Result<Server, Refusal> {
     let text = draft.server.as_deref().ok_or_else(|| invalid("a server needs \"server\""))?;
     let address = address(text, draft.service.is_some())?;
-    if address.is_name && !rules.has_resolver() {
+    if address.is_name && !around.has_resolver {
         return Err(Refusal::NoResolver);
     }
     if draft.resolve == Some(true) && !address.is_name {
@@ -59,29 +59,25 @@ pub(super) fn whole(draft: &ServerDraft, rules: &Rules<'_>) -> Result<Server, Re
         return Err(invalid(format!("server \"{text}\": \"service\" is for names")));
     }
     let mut server = Server::new(&address.text);
-    if rules.around.has_sticky {
+    if around.has_sticky {
         server.sticky = format!("{:x}", md5::compute(&server.server));
     }
     server.resolve = address.is_name;
     server.service = draft.service.as_deref().map(service).transpose()?;
-    patch(&mut server, draft, rules)?;
+    patch(&mut server, draft)?;
     Ok(server)
 }
 
 /// Changes what a draft says of a server, but for its address.
-pub(super) fn patch(
-    server: &mut Server,
-    draft: &ServerDraft,
-    rules: &Rules<'_>,
-) -> Result<(), Refusal> {
+pub(super) fn patch(server: &mut Server, draft: &ServerDraft) -> Result<(), Refusal> {
     if let Some(weight) = &draft.weight {
-        server.weight = number("weight", weight, 1, rules.most_weight())?;
+        server.weight = number("weight", weight, 1, MOST)?;
     }
     if let Some(most) = &draft.max_conns {
-        server.max_conns = number("max_conns", most, 0, rules.most_count())?;
+        server.max_conns = number("max_conns", most, 0, MOST)?;
     }
     if let Some(most) = &draft.max_fails {
-        server.max_fails = number("max_fails", most, 0, rules.most_count())?;
+        server.max_fails = number("max_fails", most, 0, MOST)?;
     }
     if let Some(text) = &draft.fail_timeout {
         server.fail_timeout = time("fail_timeout", text, Time::seconds(0))?;
@@ -104,6 +100,11 @@ pub(super) fn patch(
         server.check.host = host.transpose()?;
     }
     Ok(())
+}
+
+/// Whether a text looks like a name.
+pub(super) fn may_be_name(text: &str) -> bool {
+    !text.starts_with("unix:") && text.parse::<SocketAddr>().is_err()
 }
 
 /// The address or name that a text is, as it is written here.

@@ -307,7 +307,7 @@ fn digits(text: &str) -> Option<u64> {
 
 /// Parses a time as `ngx_parse_time` does: numbers with the units `w d h m s ms`, from the largest
 /// to the smallest and each once, or a bare number of seconds. (Without the months and years.)
-fn time(text: &str) -> Option<Time> {
+pub(super) fn time(text: &str) -> Option<Time> {
     const UNITS: [(&str, u64); 6] = [
         ("w", 604_800_000),
         ("d", 86_400_000),
