@@ -21,7 +21,8 @@ impl Default for Writer {
 impl Writer {
     /// Takes the right, unless another process has it that is alive.
     pub fn try_begin(&self) -> Option<Writing<'_>> {
-        self.0.try_take().then_some(Writing(self))
+        // Only who has it may have a value of this type: its end gives the right back.
+        self.0.try_take().then(|| Writing(self))
     }
 }
 
@@ -36,5 +37,24 @@ impl Drop for Writing<'_> {
     fn drop(&mut self) {
         // SAFETY: this process has it since `try_begin`.
         unsafe { self.0 .0.unlock() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm::lock;
+
+    #[test]
+    fn who_does_not_get_it_takes_it_from_nobody() {
+        lock::set_own_id(std::process::id());
+        let writer = Writer::default();
+        let writing = writer.try_begin().unwrap();
+        assert!(!writing.was_abandoned());
+        assert!(writer.try_begin().is_none());
+        assert!(writer.try_begin().is_none());
+        drop(writing);
+        assert!(writer.try_begin().is_some());
+        assert!(writer.try_begin().is_some());
     }
 }
