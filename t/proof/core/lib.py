@@ -69,7 +69,8 @@ def ask(port, path, method="GET", body=None, timeout=PATIENCE):
     """One request over a new connection: the status and the body."""
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     try:
-        connection.request(method, path, body, {"Connection": "close"})
+        type_ = {} if body is None else {"Content-Type": "application/json"}
+        connection.request(method, path, body, {"Connection": "close", **type_})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
     finally:
@@ -258,7 +259,7 @@ class Proxy(Nginx):
             server {{
                 listen {HOST}:{self.port} backlog=4096 {parts['listen']};
                 {parts['locations']}
-                location /api/ {{ checkups_api; }}
+                location /api/ {{ checkups_api write=on; }}
             }}"""
 
     def change(self, workers=None, **parts):
@@ -292,7 +293,7 @@ class Proxy(Nginx):
 
     def put(self, cluster, body):
         status, text = ask(self.port, f"/api/clusters/{cluster}", "PUT", body)
-        return "" if status == 200 else f"{status} {text}"
+        return "" if status in (200, 201) else f"{status} {text}"
 
 
 class Backends(Nginx):

@@ -251,7 +251,7 @@ def draining(table, sample):
     body = servers(c)
     with socket.create_connection((HOST, proxy.port)) as client:
         client.settimeout(5)
-        client.send(f"PUT /api/clusters/gone HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body[:5]}".encode())
+        client.send(f"PUT /api/clusters/gone HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body[:5]}".encode())
         time.sleep(0.3)
         old = proxy.workers()
         proxy.change(upstreams=f"{up} {few}", locations=locations)

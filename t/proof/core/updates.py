@@ -27,7 +27,7 @@ class Kept:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def ask(self, method, path, body=""):
-        self.socket.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        self.socket.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         data = b""
         while b"\r\n\r\n" not in data:
             more = self.socket.recv(65536)
@@ -48,7 +48,7 @@ class Kept:
 def fresh(proxy, servers):
     """The free bytes with the records of these servers made afresh: only whole pages count, so that it matters
     how the records lie in them."""
-    proxy.put("up", json.dumps({"levels": []}))
+    proxy.put("up", lib.servers({"server": "127.0.0.1:9", "down": True}))
     time.sleep(2.5)  # the checks of those of before end
     proxy.put("up", servers)
     time.sleep(1.5)
@@ -91,7 +91,7 @@ def leak(table, sample):
         websocket.close()
     bodies = []
     for number in range(50):
-        chosen = [{"server": f"127.{random.randrange(1, 9)}.{random.randrange(1, 9)}.1:{random.randrange(1, 9)}", "down": True} for _ in range(number % 10)]
+        chosen = [{"server": f"127.{random.randrange(1, 9)}.{random.randrange(1, 9)}.{place}:{random.randrange(1, 9)}", "down": True} for place in range(1, 1 + number % 10)]
         chosen += [{"server": server, "weight": random.randint(1, 20)} for server in random.sample([a, b, c, d], random.randint(1, 4))]
         bodies.append(servers(*chosen))
     start, done, refused, low = now(), 0, [], before
@@ -196,7 +196,7 @@ def shares(table, sample):
     served, kept, change = {}, [Kept(proxy.port) for _ in range(8)], Kept(proxy.port)
     asked = 0
     for number in range(updates):
-        extra = [{"server": f"127.0.0.1:{random.randrange(1, 9)}", "down": True, "weight": random.randint(1, 50)} for _ in range(random.randrange(3))]
+        extra = [{"server": f"127.0.0.1:{port}", "down": True, "weight": random.randint(1, 50)} for port in random.sample(range(1, 9), random.randrange(3))]
         body = chosen[:]
         for one in extra:
             body.insert(random.randrange(len(body) + 1), one)

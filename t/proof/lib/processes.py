@@ -201,16 +201,16 @@ class Nginx:
 class Proxy(Nginx):
     """A proxy with cluster "up". `upstream` is what its block says besides checkups_cluster."""
 
-    def __init__(self, upstream, location="", http="", zone="8m", **options):
+    def __init__(self, upstream, location="", http="", zone="8m", listen="", api="", **options):
         self.port = free_port()
         super().__init__(
             f"""checkups_zone checkups:{zone};
             upstream up {{ checkups_cluster; {upstream} }}
             {http}
             server {{
-                listen {HOST}:{self.port} backlog=4096;
+                listen {HOST}:{self.port} backlog=4096 {listen};
                 location / {{ proxy_pass http://up; {location} }}
-                location /api/ {{ checkups_api; }}
+                location /api/ {{ checkups_api {api}; }}
             }}
             """,
             **options,
