@@ -48,7 +48,7 @@ SERVERS, CHANGING = 100, 20
 WEIGHTS = (1, 2, 5, 10)  # of those that stay, by turns
 RATE = 200  # updates a second
 PAUSE = 0.02  # seconds: 64 connections then ask some 3000 times a second
-KEEPALIVE = "proxy_http_version 1.1; proxy_set_header Connection \"\"; add_header X-Tried $upstream_addr always;"
+KEEPALIVE = "proxy_http_version 1.1; proxy_set_header Connection \"\"; add_header X-Tried $upstream_addr always; add_header X-Worker $pid;"
 MOST_RATIO, MOST_OFF, MOST_EFFECT = 1.25, 0.02, 0.001
 MOST_GROWTH = 1 << 20  # bytes of a worker
 
@@ -156,8 +156,12 @@ def processor_time(worker):
         return int(stat.read().split()[0]) / 1e9
 
 
-def settled_free(proxy):
-    """The free bytes of the zone, once what was replaced has been freed."""
+def settled_free(proxy, api, servers):
+    """The free bytes of the zone with these servers, once what was replaced has been freed. The ten changes
+    before are always the same, as they are kept, too."""
+    first, *_ = servers
+    for weight in [servers[first] + 1, servers[first]] * 6:
+        api.ask("PUT", "clusters/up", body({**servers, first: weight}))
     values = []
 
     def settled():
@@ -248,12 +252,13 @@ def late(record, updates):
     found, to_changing = [], 0
     tried = [name.replace(" : ", ", ").split(", ") for name in record.names]
     by_name = [[address for address in addresses if address in updates.gone] for addresses in tried]
-    for began, index in zip(record.began, record.tried):
+    for began, took, index in zip(record.began, record.took, record.tried):
         for address in by_name[index]:
             to_changing += 1
             spans = updates.gone[address]
             place = bisect.bisect_right(spans, began, key=lambda span: span[0]) - 1
-            if place >= 0 and began < spans[place][1]:
+            # One that was under way when the server was added again may be sent to it.
+            if place >= 0 and began + took < spans[place][1]:
                 found.append((began - spans[place][0], address))
     return found, to_changing
 
@@ -328,9 +333,9 @@ def load(table, sample):
     addresses = servers.addresses
     come, stay = addresses[:: SERVERS // CHANGING], [a for n, a in enumerate(addresses) if n % (SERVERS // CHANGING)]
     stay = {address: WEIGHTS[n % len(WEIGHTS)] for n, address in enumerate(stay)}
-    proxy = proxy_of({**stay, **{address: 1 for address in come}}, "keepalive 200;").start()
+    everyone = {**stay, **{address: 1 for address in come}}
+    proxy = proxy_of(everyone, "keepalive 200;").start()
     api = Api(proxy.port)
-    everyone = body({**stay, **{address: 1 for address in come}})
     count, length = (1, 2) if sample else (5, 10)
 
     # What is allocated only once is there after this.
@@ -338,15 +343,14 @@ def load(table, sample):
     client = Paced(proxy.port, 64, PAUSE)
     warm.run(400, RATE)
     client.stop()
-    api.ask("PUT", "clusters/up", everyone)
-    free = settled_free(proxy)
+    free = settled_free(proxy, api, everyone)
     sizes = [memory(worker) for worker in proxy.workers()]
     alive = proxy.workers()
 
     for attempt in range(1 if sample else 3):
         updates = Updates(api, stay, come)
         figures = rounds(table, proxy, updates, stay, count, length, sample)
-        api.ask("PUT", "clusters/up", everyone)
+        api.ask("PUT", "clusters/up", body(everyone))
         with_updates, without = (statistics.median(figures[busy]) for busy in (True, False))
         ratio = with_updates / without
         if ratio <= MOST_RATIO:
@@ -358,7 +362,7 @@ def load(table, sample):
         f"<= {MOST_RATIO}",
         None if sample else ratio <= MOST_RATIO,
     )
-    left = settled_free(proxy)
+    left = settled_free(proxy, api, everyone)
     table.row("  bytes free in the zone, before and after", f"{free}, {left}", "the same", left == free)
     grown = max(after - before for before, after in zip(sizes, map(memory, proxy.workers())))
     figure = f"{sum(sizes) / len(sizes) / 1e6:.1f} MB, {grown / 1e6:+.2f} MB at most"
@@ -374,7 +378,7 @@ def effect(table, sample):
     """A server of its own tells when it was asked; a request of each worker is under way at the reply."""
     servers = Servers(2).start()
     old, new = servers.addresses
-    proxy = proxy_of({old: 1}, "keepalive 8;", http="add_header X-Worker $pid always;").start()
+    proxy = proxy_of({old: 1}, "keepalive 8;").start()
     lines = {}
     for _ in range(500):
         connection = socket.create_connection((HOST, proxy.port), timeout=10)
