@@ -128,6 +128,7 @@ my %files = (
     'timeouts.conf' => {
         requests => [('/' => "server 2\n") x 2, '/reports/' => "server 1\n", '/reports/' => "server 2\n"],
     },
+    'runtime.conf' => { requests => [('/' => "server 1\n") x 2], check => \&check_runtime },
     'variables.conf' => { ready => '"ok".*"ok"', check => \&check_variables },
 );
 
@@ -332,6 +333,29 @@ sub check_feedback {
     my @answers = sort map { get($port->{8080}, '/') } 1, 2;
     like($answers[0], qr{\AHTTP/1.1 500 }, 'one of two requests goes to it');
     is($answers[1], "server 2\n", '... and the other one does not');
+}
+
+# A server more, a cluster more, and one server less; the directory has both clusters.
+sub check_runtime {
+    my $port = shift;
+    my ($first, $second, $shop) = map { "127.0.0.1:$port->{$_}" } 8081, 8082, 8083;
+    my $api = '/_checkups/clusters';
+    my $json = 'Content-Type: application/json';
+    my $send = sub {
+        my ($method, $path, $body) = @_;
+        answer(asked($port->{8080}, $method, "$api/$path", $body, $json, 'Content-Length: ' . length $body));
+    };
+    like($send->(POST => 'app/servers', qq({"server": "$second"})), qr{\AHTTP/1.1 201 }, 'a server is added');
+    is_deeply([sort map { get($port->{8080}, '/') } 1, 2], ["server 1\n", "server 2\n"], 'it gets requests');
+    my $shop_says = sub { answer(asked($port->{8080}, 'GET', 'http://shop.example.com/', '')) };
+    like($shop_says->(), qr{\AHTTP/1.1 502 }, 'there is no shop');
+    like($send->(PUT => 'shop', qq({"levels": [{"servers": [{"server": "$shop"}]}], "checks": ["up"]})),
+        qr{\AHTTP/1.1 201 }, 'a cluster is made');
+    is($shop_says->(), "shop\n", 'it gets requests');
+    like($send->(PATCH => "app/servers/$first", '{"drain": true}'), qr{"path":"levels/1/servers/\Q$first\E/drain"},
+        'a server is drained');
+    is(get($port->{8080}, '/'), "server 2\n", 'it gets no more requests') for 1 .. 3;
+    is_deeply([map { basename $_ } glob "$dir/objs/clusters/*"], ['app.json', 'shop.json'], 'all of it is kept');
 }
 
 sub check_variables {
