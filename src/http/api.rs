@@ -366,6 +366,8 @@ pub(super) fn respond(request: &mut Request, status: HTTPStatus, body: &str) -> 
     request.set_content_length_n(body.len());
     request.as_mut().headers_out.content_type = conf::string(b"application/json");
     request.as_mut().headers_out.content_type_len = "application/json".len();
+    // What If-Match says was looked at before the change, and is about the version before it.
+    request.as_mut().set_disable_not_modified(1);
     if request.add_header_out("Cache-Control", "no-store").is_none() {
         return Status::NGX_ERROR;
     }
