@@ -1,12 +1,15 @@
 # The API over HTTP: paths, methods, headers, and what clusters/ shows. What
 # `status` shows is in status.t.
 
+use lib 't/lib';
 use Test::Nginx::Socket 'no_plan';
+use Versions;
 
 use IO::Socket::INET ();
 
 add_block_preprocessor(sub {
     my $block = shift;
+    any_version($block);
     $block->set_value(config => 'location /c/ { checkups_api; }') unless defined $block->config;
     $block->set_value(http_config => <<'END') unless defined $block->http_config;
 upstream up { checkups_cluster; server 127.0.0.1:1; }
@@ -18,6 +21,7 @@ our $up = '{"name":"up","balance":"round_robin","order":null,"protected":"all","
     . '"connect_timeout":null,"send_timeout":null,"read_timeout":null,"fail_status":[],'
     . '"levels":[{"name":null,"tries":null,"tries_timeout":null,"servers":[{"server":"127.0.0.1:1","weight":1,'
     . '"max_fails":1,"fail_timeout":"10s","max_conns":0,"slow_start":"0s","down":false,"drain":false}]}],"checks":[]}';
+our $up_length = length($up) + length '"version":1795402302000002,';
 our $status = '\A\{"cls:up":\[\[\{"server":"up:127\.0\.0\.1:1",.*"config_timer":\{.*\}\}\z';
 
 # The body of an error.
@@ -160,7 +164,7 @@ upstream up { checkups_cluster; server 127.0.0.1:1; }
 --- request
 GET /c/clusters/up
 --- response_headers eval
-"Content-Length: " . length $main::up
+"Content-Length: " . $main::up_length
 --- response_body eval
 $main::up
 
@@ -170,7 +174,7 @@ $main::up
 --- raw_request eval
 "GET /c/clusters/up HTTP/1.0\r\n\r\n"
 --- response_headers eval
-"Content-Length: " . length $main::up
+"Content-Length: " . $main::up_length
 --- response_body eval
 $main::up
 
@@ -181,7 +185,7 @@ $main::up
 ["HEAD /c/", "HEAD /c/clusters/up", "HEAD /c/clusters/", "HEAD /c/status"]
 --- response_headers eval
 [map { "Content-Type: application/json\nCache-Control: no-store\n$_" }
-    "Content-Length: " . length($main::root), "Content-Length: " . length($main::up), "Content-Length: " . (length($main::up) + 7), ""]
+    "Content-Length: " . length($main::root), "Content-Length: " . $main::up_length, "Content-Length: " . ($main::up_length + 7), ""]
 --- response_body eval
 ["", "", "", ""]
 --- error_code eval

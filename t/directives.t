@@ -12,6 +12,7 @@
 use lib 't/lib';
 use Test::Nginx::Socket 'no_plan';
 use NginxSettings;
+use Versions;
 
 use Cwd ();
 use File::Temp ();
@@ -33,6 +34,7 @@ sub refusal {
 
 add_block_preprocessor(sub {
     my $block = shift;
+    any_version($block);
     my %text = (http_config => '', config => "location /api/ { checkups_api; }\n");
     my $files = '';
     for my $section (sort keys %part) {
@@ -197,7 +199,7 @@ checkups: "checkups_cluster" directive: it is duplicate in up.conf:3
 checkups_cluster $http_x_service;
 server 127.0.0.1:1;
 --- refused
-checkups: "checkups_cluster" directive: "$http_x_service": a cluster cannot be named by a variable in up.conf:1
+checkups: "checkups_cluster" directive: it names the clusters by a variable, "server" does not go with that: it is said of each cluster in up.conf:1
 
 
 
@@ -206,7 +208,7 @@ checkups: "checkups_cluster" directive: "$http_x_service": a cluster cannot be n
 checkups_cluster a-${uri};
 server 127.0.0.1:1;
 --- refused
-checkups: "checkups_cluster" directive: "a-${uri}": a cluster cannot be named by a variable in up.conf:1
+checkups: "checkups_cluster" directive: it names the clusters by a variable, "server" does not go with that: it is said of each cluster in up.conf:1
 
 
 

@@ -77,7 +77,7 @@ subtest 'the API' => sub {
     my ($checks) = $shown =~ /"checks":(\[.*\])\}\z/;
     is($shown, json_cluster('up', [$servers], balance => '"nginx"', protected => '"one"', checks => $checks), 'clusters/up');
     like($checks, qr/\A\[\{"type":"http",/, 'with its checks');
-    like($nginx->get('/api/clusters/')->{body}, qr/\A\{"up":\{"name":"up","balance":"nginx",/, 'clusters/');
+    like($nginx->get('/api/clusters/')->{body}, qr/\A\{"up":\{"name":"up","version":\d+,"balance":"nginx",/, 'clusters/');
     my @status = $nginx->servers('up');
     is_deeply([map { [@$_{qw(server status msg)}] } @status], [
         ['up:' . address('a'), 'ok', JSON::PP::null()], ['up:' . address('b'), 'err', 'status 503'], ['up:' . address('c'), 'unchecked', undef],

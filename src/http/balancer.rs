@@ -250,10 +250,11 @@ fn follow(
     let lines: &[ngx_http_upstream_server_t] = unsafe { (*upstream.servers).as_slice() };
     let found = stock::found_by_nginx(upstream, lines, &own.servers);
     match (own.levels.first(), found) {
-        (Some(level), Some(_)) => Err((
-            level.position.clone(),
-            "\"checkups_level\" directive: \"resolve\" does not go with levels".to_owned(),
-        )),
+        (Some(level), Some(_)) => {
+            let name = level_directive(level);
+            let message = format!("\"{name}\" directive: \"resolve\" does not go with levels");
+            Err((level.position.clone(), message))
+        }
         (_, found) => Ok(found),
     }
 }
@@ -296,10 +297,7 @@ fn level_lines(
     }
     if blocks::has_servers(upstream) {
         let first = own.levels[0].position.clone();
-        let name = match own.levels[0].servers {
-            LevelServers::Own(_) => "checkups_level",
-            LevelServers::Of(..) => "checkups_level_from",
-        };
+        let name = level_directive(&own.levels[0]);
         return Err((first, format!("\"{name}\" directive: {}", blocks::MIXED)));
     }
     let lines = |level: &LevelConf| {
@@ -314,6 +312,13 @@ fn level_lines(
         Ok(LevelLines { name: Some(name.clone()), limits: *limits, servers })
     };
     own.levels.iter().map(lines).collect()
+}
+
+fn level_directive(level: &LevelConf) -> &'static str {
+    match level.servers {
+        LevelServers::Own(_) => "checkups_level",
+        LevelServers::Of(..) => "checkups_level_from",
+    }
 }
 
 /// The servers of another upstream.
