@@ -14,7 +14,6 @@ our $plain = 'upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_
 
 add_block_preprocessor(sub {
     my $block = shift;
-    forget();
     my $http = ($block->http_config // $main::plain)
         . "\nupstream any { checkups_cluster \$arg_c; }\n";
     $block->set_value(http_config => backends('A' .. 'D') . $http);
@@ -23,6 +22,7 @@ add_block_preprocessor(sub {
     location /any { proxy_pass http://any; }
     location /c/ { checkups_api write=on; }
 END
+    $block->set_value(init => "::forget();\n" . $block->init) if defined $block->init;
     $block->set_value(request => 'GET /c/') unless defined $block->request;
     $block->set_value(no_error_log => "[error]\n[crit]") unless defined $block->no_error_log || defined $block->error_log;
 });
@@ -52,9 +52,11 @@ sub plain_cluster {
 # The letters of answers in their order in the alphabet.
 sub sorted { return join '', sort split //, answers(@_) }
 
+silent_port('H');
 no_root_location();
 log_level('info');
 master_on();
+workers(2);
 run_tests();
 
 __DATA__
@@ -176,7 +178,7 @@ upstream up {
     server 127.0.0.1:$TEST_NGINX_RAND_PORT_1;
     checkups_check http uri=/health header="Authorization: Basic c2VjcmV0" interval=1m;
     checkups_check redis password_file=../html/password interval=1m;
-    checkups_check http uri=/health ssl=on interval=1m;
+    checkups_check http uri=/health ssl=on ssl_verify=off interval=1m;
 }
 --- init
 my $shown = ::whole('up');
@@ -424,7 +426,7 @@ my @dry = (
     [POST => 'up/servers?dry_run=1', '{"server":"{C}"}', qr/\A200 v\d \(dry\) levels\/1\/servers\/\{C\}: null -> \{.*\}\z/],
     [DELETE => 'up/servers/{A}?dry_run=1', undef, qr/\A200 v\d \(dry\) levels\/1\/servers\/\{A\}: \{.*\} -> null\z/],
     [DELETE => 'up?dry_run=1', undef, qr/\A200 v\d \(dry\) cluster: \{.*\} -> null\z/],
-    [PATCH => 'up/servers/{A}?dry_run=1', '{"weight":0}', qr/\A400 BodyInvalid: "weight=0": must be from 1 to /],
+    [PATCH => 'up/servers/{A}?dry_run=1', '{"weight":0}', qr/\A400 BodyInvalid: invalid value in "weight=0", it must be a number from 1 to 1000000\z/],
     [PATCH => 'up/servers/{A}?dry_run=2', '{"weight":2}', qr/\A400 ArgumentInvalid: "dry_run" must be 0 or 1\z/],
     [PATCH => 'up/servers/{A}?dry_run=', '{"weight":2}', qr/\A400 ArgumentInvalid: "dry_run" must be 0 or 1\z/],
 );
@@ -523,6 +525,8 @@ my $before = ::settings('up');
 === TEST 26: servers that stay keep what is known of them
 --- http_config
 upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 fail_timeout=60s; server 127.0.0.1:$TEST_NGINX_RAND_PORT_2; }
+--- no_error_log
+[crit]
 --- init
 ::is(::routes(2, '/', do => 'A=close') =~ /AB 200/ ? 1 : 0, 1, 'one server fails');
 ::is(::answers(3, '/'), 'BBB', 'it is left alone');

@@ -29,7 +29,8 @@ sub forget { %seen = (); return }
 
 sub shown_version {
     my $version = shift;
-    return $seen{$version} //= 'v' . (1 + keys %seen);
+    $seen{$version} = "v" . (1 + keys %seen) if !$seen{$version};
+    return $seen{$version};
 }
 
 # "127.0.0.1:PORT" of a server by its letter.
