@@ -47,10 +47,10 @@ fn workers(root: &Root, now: u64) -> Vec<Worker> {
     workers
 }
 
-/// `None`: a cluster of a configuration that is not in use yet.
+/// `None`: a cluster of a configuration that is not in use yet, or one that was deleted.
 fn cluster(cluster: &shm::cluster::Cluster) -> Option<Cluster> {
     let mut guard = cluster.lock();
-    let generation = guard.generation()?;
+    let generation = guard.generation().filter(|it| !it.is_deleted())?;
     let mut server = |peer: &Peer| {
         let state = State::of(peer.server.health(), peer.server.is_kept());
         let checked = !peer.down && peer.server.is_checked() && state != State::Unchecked;
