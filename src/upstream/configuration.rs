@@ -264,9 +264,11 @@ impl Configuration {
     /// sockets are bound: the reload may still fail.
     fn prepare(&self, zone: &ngx_shm_zone_t) -> Result<(), ZoneError> {
         lock::set_own_id(process::id());
-        // SAFETY: nginx has just mapped it, and calls this from its init handler without the lock.
-        let mut slab = unsafe { LockedSlab::lock(zone) }.ok_or(ZoneError::Unmapped)?;
-
+        let lock_slab = || {
+            // SAFETY: nginx has just mapped it, and calls this from its init handler without the lock.
+            unsafe { LockedSlab::lock(zone) }.ok_or(ZoneError::Unmapped)
+        };
+        let mut slab = lock_slab()?;
         let (root, is_new) = match NonNull::new(slab.root()) {
             Some(address) => {
                 // SAFETY: a root is the only thing that this module ever stores there.
@@ -279,11 +281,14 @@ impl Configuration {
                 (root, true)
             }
         };
+        // The worker that we may wait for wants the slab before it is done.
+        drop(slab);
         let replaces = root_to_replace(zone);
         // Not in a new zone: nobody else knows of it, and where the cycle fails it is gone before us.
         if let Some(in_use) = replaces.or(Some(root).filter(|_| !is_new)) {
             self.writing.set(Some(wait_for_writing(in_use)?));
         }
+        let slab = lock_slab()?;
         self.replaces.set(replaces);
         root.discard(&slab);
         root.sweep(&slab);
