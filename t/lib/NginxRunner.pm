@@ -74,7 +74,7 @@ sub free_port {
     die "no port is free\n";
 }
 
-# workers, master (on), log_level (notice), worker_connections; main, events,
+# workers, master (on), log_level (notice), worker_connections, user; main, events,
 # http and server: text for these contexts. The server has a status at /api/.
 sub new {
     my ($class, %as) = @_;
@@ -99,7 +99,7 @@ sub write_config {
     my $root = $self->root;
     my $modules = join '', map { "load_module $_;\n" } map { Cwd::abs_path($_) // $_ }
         split ' ', $ENV{TEST_NGINX_LOAD_MODULES} // '';
-    my $user = $> == 0 ? 'user root;' : '';     # or the workers could not write the logs
+    my $user = $self->{user} // ($> == 0 ? 'user root;' : '');     # or the workers could not write the logs
     my $temp = join ' ', map { "${_}_temp_path $root/${_}_temp;" } qw(client_body proxy fastcgi scgi uwsgi);
     open my $out, '>', "$root/nginx.conf" or die "nginx.conf: $!";
     print $out <<"END";
