@@ -254,11 +254,10 @@ for ('', ' ', ':80', '256.1.1.1:80', '1.2.3:80', '1.2.3.4.5:80', '::1:80', '[::g
 --- init
 my $put = ::with_servers('{"server":"{A}"}');
 my $wrong = '400 NameInvalid: a name must be 1 to 128 letters, digits and the characters . _ : -, and that of a level no number';
-for ('a b', 'a%20b', 'a%2Fb', 'a%22b', 'a%0ab', '%C3%A4', 'a%24b', 'a+b', 'a,b', 'a;b', 'x' x 129, '%7Eup', '(up)', 'a=b', 'a*b', '%2e%2e%2Fup') {
-    next if / /;
+for ('a%20b', 'a%2Fb', 'a%22b', 'a%0ab', '%C3%A4', 'a%24b', 'a+b', 'a,b', 'a;b', 'x' x 129, '%7Eup', '(up)', 'a=b', 'a*b') {
     ::refused([PUT => $_, $put], $wrong);
 }
-::refused([PUT => '%FF', $put], qr/\A404 PathNotFound/);
+::refused([PUT => '%FF', $put], qr/\A404 PathNotFound/, [PUT => '%2e%2e%2Fup', $put], qr/\A404 PathNotFound/);
 for ('', '1', '12', 'a b', '\u00e4', '$a', 'a/b', 'x' x 129) {
     ::refused([PUT => 'new', qq({"levels":[{"name":"$_","servers":[{"server":"{A}"}]}]})], $wrong);
 }
@@ -489,7 +488,7 @@ upstream up { server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; checkups_check tcp inter
 server { listen 127.0.0.1:$TEST_NGINX_RAND_PORT_1; location / { return 200 A; } }
 --- init
 my $wrong = '409 BalancedByNginx: nginx selects the servers of this cluster, as its upstream has no checkups_cluster';
-::refused([PUT => 'up', ::with_servers('{"server":"{B}"}')], $wrong, [DELETE => 'up'], $wrong, [POST => 'up/servers', '{"server":"{B}"}'], $wrong, [PATCH => 'up/servers/{A}', '{"weight":2}'], $wrong,
+::refused([PUT => 'up', ::with_servers('{"server":"127.0.0.1:1"}')], $wrong, [DELETE => 'up'], $wrong, [POST => 'up/servers', '{"server":"127.0.0.1:1"}'], $wrong, [PATCH => 'up/servers/{A}', '{"weight":2}'], $wrong,
     [DELETE => 'up/servers/{A}'], $wrong, [POST => 'up/rollback', '{"version":1}'], $wrong);
 
 
