@@ -296,7 +296,7 @@ checkups: "checkups_cluster" directive: it names the clusters by a variable, "ch
 --- upstream
 upstream any { checkups_cluster $arg_c tries=2; }
 --- refused
-checkups: "checkups_cluster" directive: "$arg_c": a cluster named by a variable has no parameters here, each cluster has its own in up.conf:1
+checkups: "checkups_cluster" directive: "$arg_c" stands alone: what else there is to say is said of the clusters that it names in up.conf:1
 
 
 

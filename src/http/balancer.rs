@@ -600,7 +600,8 @@ unsafe fn named(
     // SAFETY: as the caller says.
     let name = unsafe { name.value(request) }.unwrap_or_default();
     let found = std::str::from_utf8(name).ok().and_then(|name| main.clusters.find(name));
-    found.filter(|entry| entry.watch.is_none()).ok_or(name)
+    let found = found.filter(|entry| entry.watch.is_none() && !entry.current().is_deleted);
+    found.ok_or(name)
 }
 
 /// Prepares a request for its tries: nginx's `peer.init`.

@@ -13,7 +13,7 @@ use super::state::{self, Directory};
 use super::{plan, worker};
 use crate::logic::api::{Precondition, Refusal};
 use crate::logic::change::{self, Change, Difference};
-use crate::logic::settings::{Cluster, Server};
+use crate::logic::settings::{Balance, Cluster, Server};
 use crate::logic::stored::{self, Stored};
 use crate::nginx::task::{sleep, spawn, Busy, Task};
 use crate::nginx::{log, process, thread};
@@ -330,6 +330,9 @@ fn take_in(
     let mut after = match &order.change {
         Change::Rollback(version) => {
             let before = before.as_ref().ok_or(Refusal::ClusterNotFound)?;
+            if before.balance == Balance::Nginx {
+                return Err(Refusal::BalancedByNginx.into());
+            }
             let lines = place.map(|place| &pending[place].lines);
             earlier(configuration, entry.as_deref(), before, lines, *version, &around)?
         }

@@ -237,7 +237,7 @@ pub fn check_define(words: &[&[u8]]) -> Result<(String, CheckDirective)> {
             allowed: "those of a cluster's checks".to_owned(),
         }),
         Some(directive) => Ok((name, directive)),
-        None => Err(DirectiveError::CheckType { word: Some("off".to_owned()) }),
+        None => Err(DirectiveError::DefinedOff),
     }
 }
 

@@ -130,6 +130,9 @@ pub enum DirectiveError {
         /// The word that should be the type.
         word: Option<String>,
     },
+    /// `checkups_check_define NAME off`
+    #[error("\"off\" is no check that could have a name")]
+    DefinedOff,
     /// `checkups_check off` with more words.
     #[error("unexpected parameter \"{word}\" after \"off\"")]
     AfterOff {
