@@ -15,7 +15,12 @@ MODULE=$out/ngx_http_checkups_module.so
 export BUILD NGINX MODULE
 t/proof/run "$@"
 # With names of parts, these are all that is wanted.
-case "$*" in '' | --sample) t/proof/dies.py "$@" ;; esac
+case "$*" in
+    '' | --sample)
+        t/proof/dies.py "$@"
+        t/proof/kills.py "$@"
+        ;;
+esac
 
 # The core wants what only a build for development has. Its proofs take long, and are for one build.
 case "$BUILD $*" in

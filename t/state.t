@@ -125,7 +125,8 @@ sub ends_well {
 }
 
 subtest 'the directory is made as those of nginx are, and nginx -t makes none' => sub {
-    my $nginx = nginx($up, $> == 0 ? (user => 'user nobody;') : ());
+    my $group = getgrgid((getpwnam 'nobody')[3]) // 'nogroup';
+    my $nginx = nginx($up, $> == 0 ? (user => "user nobody $group;") : ());
     my ($status, $said) = tested($nginx);
     is($status, 0, 'the configuration is good') or diag($said);
     is(files($nginx), 'none', 'there is no directory yet');

@@ -45,6 +45,7 @@ from processes import HOST, MODULE, NGINX, Nginx, backend, free_port, now, remov
 
 CLUSTERS = ("one", "two", "three")  # are in the configuration
 PUT, BORN = "put", "born"  # one is changed by PUT, one comes and goes
+CONFIGURED = "what is configured"
 NUMBERS = 1000  # after which they begin again
 STALE = 3  # seconds: for how long an old worker may answer from a zone that was replaced
 
@@ -160,7 +161,7 @@ class Born(Put):
 def together(servers):
     """The number that is all of their weights and times."""
     found = {text for server in servers for text in (f"{server['weight']}s", server["fail_timeout"])}
-    numbers = {number for number in (seconds(text) for text in found)}
+    numbers = {seconds(text) for text in found}
     return numbers.pop() if len(numbers) == 1 else f"half: {sorted(found)}"
 
 
@@ -182,12 +183,8 @@ class Writer:
     def __init__(self, nginx, setting, reads=False):
         self.nginx, self.setting, self.reads = nginx, setting, reads
         self.number = 0
-        self.acknowledged = 1 if isinstance(setting, (Patch, Put)) else None  # as configured
+        self.acknowledged = None if isinstance(setting, Born) else CONFIGURED
         self.sent = []  # since then
-        if not isinstance(setting, Born):
-            self.acknowledged = "configured"
-        else:
-            self.acknowledged = None
         self.versions, self.took = [], []
         self.refused, self.unanswered, self.wrong, self.stale = [], [], [], 0
         self.ending = threading.Event()
@@ -263,7 +260,7 @@ class Writer:
             return cluster
         found = None if cluster is None else self.setting.read(cluster)
         allowed = [self.acknowledged, *self.sent]
-        if "configured" in allowed and cluster is not None and cluster_is_configured(self.setting, cluster):
+        if CONFIGURED in allowed and cluster is not None and cluster_is_configured(self.setting, cluster):
             return None
         if found in allowed:
             return None
@@ -291,13 +288,13 @@ def writers_of(nginx, reads=False):
     return [Writer(nginx, setting, reads) for setting in settings]
 
 
-def look_at_all(nginx, writers):
-    """What is wrong with all there is, and then takes that for right."""
+def look_at_all(nginx, writers, take=True):
+    """What is wrong with all there is, which then is taken for right."""
     status, clusters, _ = nginx.ask("GET", "")
     if status != 200:
         return [f"GET clusters/: {status}"]
     problems = [problem for writer in writers if (problem := writer.check(clusters.get(writer.setting.name)))]
-    for writer in writers:
+    for writer in writers if take else ():
         writer.take(clusters.get(writer.setting.name))
     return problems
 
@@ -385,12 +382,11 @@ def workers(table, sample):
     nginx.settle()
     known = set()
     again = twice(writers, known)
-    wrong = [line for writer in writers for line in writer.wrong] + look_at_all(nginx, writers)
-    before = [writer.acknowledged for writer in writers]
+    # What was not answered may be on disk, and come into use only at the next start.
+    wrong = [line for writer in writers for line in writer.wrong] + look_at_all(nginx, writers, take=False)
     nginx.kill()
     nginx.start()
-    # What was not answered may be on disk, and come into use only now.
-    wrong += look_at_all(nginx, writers) if before else []
+    wrong += look_at_all(nginx, writers)
     table.none(f"workers are killed {times} times: changes that are lost or half", wrong)
     table.none("  changes that were refused", [line for writer in writers for line in writer.refused])
     table.none("  versions that were given twice", again)
