@@ -48,9 +48,6 @@ class Record:
         self.names = []
         self.failed = []  # when it began, and what went wrong
 
-    def p99(self):
-        return sorted(self.took)[len(self.took) * 99 // 100] if self.took else None
-
     def rate(self):
         return len(self.began) / (self.began[-1] - self.began[0]) if len(self.began) > 1 else 0.0
 
