@@ -23,6 +23,7 @@ use crate::logic::directive::{
 use crate::logic::settings::{Balance, Statuses};
 use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
+use crate::nginx::log::CycleLog;
 use crate::nginx::process;
 use crate::upstream::configuration::Configuration;
 use crate::upstream::worker;
@@ -252,7 +253,9 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     guard(Status::NGX_ERROR, || {
         // SAFETY: nginx calls it with the new cycle.
         if let Some(configuration) = unsafe { configuration(cycle) } {
-            configuration.commit();
+            // SAFETY: likewise; nginx opens the files of a cycle before.
+            let log = unsafe { CycleLog::new(&*cycle) };
+            configuration.commit(&log);
         }
         Status::NGX_OK
     })

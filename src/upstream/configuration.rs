@@ -22,6 +22,7 @@ use crate::logic::settings::{self, Check, Source};
 use crate::logic::status::Usage;
 use crate::logic::stored::{self, Stored};
 use crate::nginx::conf::Conf;
+use crate::nginx::log::CycleLog;
 use crate::nginx::resolver::Resolver;
 use crate::nginx::tls::Tls;
 use crate::nginx::zone::LockedSlab;
@@ -404,8 +405,9 @@ impl Configuration {
     }
 
     /// Takes the prepared records into use. Runs in the master, when the new cycle cannot fail any
-    /// more, before its workers start; and where a configuration is tested only.
-    pub fn commit(&self) {
+    /// more, before its workers start; and where a configuration is tested only. `log` is that of the new
+    /// cycle.
+    pub fn commit(&self, log: &CycleLog<'_>) {
         let Some(root) = self.root() else { return };
         self.with_slab(|slab| root.commit(slab));
         self.number.set(root.configuration());
@@ -414,10 +416,10 @@ impl Configuration {
             old.supersede();
         }
         let taken = self.taken.take();
-        taken.report();
+        taken.report(log);
         if !process::is_test() {
             if let Some(directory) = &self.state {
-                taken.tidy(directory);
+                taken.tidy(directory, log);
             }
         }
         self.writing.set(None);

@@ -7,7 +7,7 @@ use ngx::ffi::{NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN};
 use super::entry::Entry;
 use super::state::Directory;
 use crate::logic::stored;
-use crate::nginx::log;
+use crate::nginx::log::CycleLog;
 use crate::shm::document::Line;
 use crate::shm::zone::Root;
 
@@ -164,9 +164,9 @@ impl Taken {
     }
 
     /// Logs what does not hold any more.
-    pub fn report(&self) {
+    pub fn report(&self, log: &CycleLog<'_>) {
         for (name, why) in &self.dropped {
-            log::write(
+            log.write(
                 NGX_LOG_NOTICE,
                 format_args!(
                     "cluster \"{name}\": what was changed at run time holds no more: {why}"
@@ -174,14 +174,14 @@ impl Taken {
             );
         }
         for (file, why) in &self.damaged {
-            log::write(NGX_LOG_ERR, format_args!("checkups_state: \"{file}\" is not used: {why}"));
+            log.write(NGX_LOG_ERR, format_args!("checkups_state: \"{file}\" is not used: {why}"));
         }
     }
 
     /// Has the directory be as what was taken into use.
-    pub fn tidy(&self, directory: &Directory) {
+    pub fn tidy(&self, directory: &Directory, log: &CycleLog<'_>) {
         let complain = |what: &str, error: &dyn std::fmt::Display| {
-            log::write(NGX_LOG_WARN, format_args!("checkups_state: \"{what}\": {error}"));
+            log.write(NGX_LOG_WARN, format_args!("checkups_state: \"{what}\": {error}"));
         };
         for (name, _) in &self.dropped {
             let file = stored::file_name(name);
@@ -203,7 +203,7 @@ impl Taken {
             .map(|(name, contents)| (stored::file_name(name), Some(contents.clone())))
             .collect();
         for error in directory.write(&files).into_iter().filter_map(Result::err) {
-            log::write(NGX_LOG_WARN, format_args!("checkups_state: {error}"));
+            log.write(NGX_LOG_WARN, format_args!("checkups_state: {error}"));
         }
     }
 }
