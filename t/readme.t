@@ -485,20 +485,19 @@ sub wait_for {
 #-- Small helpers ------------------------------------------------------------------------
 
 # For each of these ports one on which nobody listens, below those that the kernel gives to
-# outgoing connections.
+# outgoing connections, and in the same order: what the README sorts stays sorted.
 sub free_ports {
-    my %port;
-    for my $wanted (@_) {
-        next if $port{$wanted};
-        for (1 .. 1000) {
-            my $port = 10000 + int rand 22000;
-            next if grep { $_ == $port } values %port;
-            IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1, ReuseAddr => 1) or next;
-            $port{$wanted} = $port;
-            last;
-        }
-        $port{$wanted} or die "no free port\n";
+    my %wanted = map { $_ => 1 } @_;
+    my %free;
+    for (1 .. 1000 * keys %wanted) {
+        last if keys %free == keys %wanted;
+        my $port = 10000 + int rand 22000;
+        IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1, ReuseAddr => 1) or next;
+        $free{$port} = 1;
     }
+    die "no free port\n" if keys %free < keys %wanted;
+    my %port;
+    @port{sort { $a <=> $b } keys %wanted} = sort { $a <=> $b } keys %free;
     return %port;
 }
 
