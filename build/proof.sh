@@ -19,6 +19,8 @@ case "$*" in
     '' | --sample)
         t/proof/dies.py "$@"
         t/proof/kills.py "$@"
+        t/proof/updates.py "$@"
+        t/proof/fuzz_api.py "$@"
         ;;
 esac
 
