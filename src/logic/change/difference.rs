@@ -1,12 +1,13 @@
 //! What is different between settings.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::checks::shown;
-use crate::logic::settings::{Cluster, Level};
+use crate::logic::settings::{Cluster, Level, Server};
 
 /// One thing that is different.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,10 +37,6 @@ pub fn difference(before: Option<&Cluster>, after: Option<&Cluster>) -> Vec<Diff
     if !have_same_options(before, after) {
         members(&mut found, "", &options(before), &options(after));
     }
-    let levels = |cluster: &Cluster| -> Vec<(String, Level)> {
-        let levels = cluster.levels.iter().cloned().enumerate();
-        levels.map(|(place, level)| (key(&level, place), level)).collect()
-    };
     both(&mut found, "levels", &levels(before), &levels(after), level);
     if before.checks != after.checks {
         let all = |cluster: &Cluster| cluster.checks.iter().map(shown).collect::<Value>();
@@ -49,9 +46,29 @@ pub fn difference(before: Option<&Cluster>, after: Option<&Cluster>) -> Vec<Diff
     found
 }
 
-/// What a level is known by: its name, or else its number.
-fn key(level: &Level, place: usize) -> String {
-    level.name.clone().unwrap_or_else(|| (place + 1).to_string())
+/// The levels, by their names, or else by their numbers.
+fn levels(cluster: &Cluster) -> Vec<Known<'_, Level>> {
+    let known = |(place, level)| (key(level, place), level);
+    cluster.levels.iter().enumerate().map(known).collect()
+}
+
+fn key(level: &Level, place: usize) -> Cow<'_, str> {
+    level.name.as_deref().map_or_else(|| (place + 1).to_string().into(), Cow::from)
+}
+
+/// The servers, by their addresses. Lines of equal address are told apart by their numbers.
+fn servers(level: &Level) -> Vec<Known<'_, Server>> {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let known = level.servers.iter().map(|server| {
+        let address = &*server.server;
+        let nth = seen.entry(address).or_default();
+        *nth += 1;
+        match *nth {
+            1 => (address.into(), server),
+            nth => (format!("{address}#{nth}").into(), server),
+        }
+    });
+    known.collect()
 }
 
 /// The members of an object but for some.
@@ -97,36 +114,34 @@ fn members(
     }
 }
 
+/// An element of a list, and the name that it is known by.
+type Known<'a, T> = (Cow<'a, str>, &'a T);
+
 /// What is different between lists whose elements are known by names; `inner` compares elements that
-/// both have.
+/// both have. Of thousands of elements few are different: for the others nothing is copied.
 fn both<T: Serialize + PartialEq>(
     found: &mut Vec<Difference>,
     path: &str,
-    before: &[(String, T)],
-    after: &[(String, T)],
+    before: &[Known<'_, T>],
+    after: &[Known<'_, T>],
     inner: impl Fn(&mut Vec<Difference>, &str, &T, &T),
 ) {
-    let by_name = |list: &[(String, T)]| -> BTreeMap<String, usize> {
-        list.iter().enumerate().map(|(index, (name, _))| (name.clone(), index)).collect()
-    };
     let (of_before, of_after) = (by_name(before), by_name(after));
     let value = |element: &T| serde_json::to_value(element).unwrap_or_default();
-    for (name, element) in before.iter().filter(|(name, _)| !of_after.contains_key(name)) {
+    for (name, element) in before.iter().filter(|(name, _)| !of_after.contains_key(&**name)) {
         let path = format!("{path}/{name}");
         found.push(Difference { path, before: value(element), after: Value::Null });
     }
     for (name, element) in after {
-        let path = format!("{path}/{name}");
-        match of_before.get(name) {
-            Some(index) if before[*index].1 == *element => {}
-            Some(index) => inner(found, &path, &before[*index].1, element),
-            None => found.push(Difference { path, before: Value::Null, after: value(element) }),
+        match of_before.get(&**name) {
+            Some(other) if other == element => {}
+            Some(other) => inner(found, &format!("{path}/{name}"), other, element),
+            None => {
+                let path = format!("{path}/{name}");
+                found.push(Difference { path, before: Value::Null, after: value(element) });
+            }
         }
     }
-    let common = |list: &[(String, T)], other: &BTreeMap<String, usize>| -> Vec<String> {
-        let names = list.iter().map(|(name, _)| name);
-        names.filter(|name| other.contains_key(*name)).cloned().collect()
-    };
     let (before, after) = (common(before, &of_after), common(after, &of_before));
     if before != after {
         found.push(Difference {
@@ -137,31 +152,22 @@ fn both<T: Serialize + PartialEq>(
     }
 }
 
+fn by_name<'a, T>(list: &'a [Known<'_, T>]) -> HashMap<&'a str, &'a T> {
+    list.iter().map(|(name, element)| (&**name, *element)).collect()
+}
+
+/// The names of those elements that the other list has, too.
+fn common<'a, T>(list: &'a [Known<'_, T>], other: &HashMap<&str, &T>) -> Vec<&'a str> {
+    let names = list.iter().map(|(name, _)| &**name);
+    names.filter(|name| other.contains_key(name)).collect()
+}
+
 fn level(found: &mut Vec<Difference>, path: &str, before: &Level, after: &Level) {
-    let options = |level: &Level| object(level, &["name", "servers"]);
-    members(found, &format!("{path}/"), &options(before), &options(after));
-    // Lines of equal address are told apart by their numbers.
-    let servers = |level: &Level| {
-        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        let mut listed = Vec::new();
-        for server in &level.servers {
-            let nth = seen.entry(server.server.clone()).or_default();
-            *nth += 1;
-            let known_as = match *nth {
-                1 => server.server.clone(),
-                nth => format!("{}#{nth}", server.server),
-            };
-            listed.push((known_as, server.clone()));
-        }
-        listed
-    };
-    both(
-        found,
-        &format!("{path}/servers"),
-        &servers(before),
-        &servers(after),
-        |found, path, b, a| {
-            members(found, &format!("{path}/"), &object(b, &["server"]), &object(a, &["server"]));
-        },
-    );
+    let path = format!("{path}/");
+    members(found, &path, &object(&before.limits, &[]), &object(&after.limits, &[]));
+    let path = format!("{path}servers");
+    both(found, &path, &servers(before), &servers(after), |found, path, before, after| {
+        let (before, after) = (object(before, &["server"]), object(after, &["server"]));
+        members(found, &format!("{path}/"), &before, &after);
+    });
 }
