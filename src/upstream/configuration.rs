@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::definition::Definition;
 use super::entry::{Configured, Entry};
-use super::kept::{Kept, Taken};
+use super::kept::{Files, Kept, Taken};
 use super::plan;
 use super::state::Directory;
 use super::watched::Watch;
@@ -289,12 +289,13 @@ impl Configuration {
         if let Some(in_use) = replaces.or(Some(root).filter(|_| !is_new)) {
             self.writing.set(Some(wait_for_writing(in_use)?));
         }
+        let files = self.state.as_ref().map(Files::read);
         let slab = lock_slab()?;
         self.replaces.set(replaces);
         root.discard(&slab);
         root.sweep(&slab);
 
-        self.prepare_records(root, &slab, replaces).inspect_err(|_| {
+        self.prepare_records(root, &slab, replaces, files).inspect_err(|_| {
             root.discard(&slab);
         })?;
         self.root.set(Some(root));
@@ -307,6 +308,7 @@ impl Configuration {
         root: &Root,
         slab: &LockedSlab,
         old: Option<&Root>,
+        files: Option<Files>,
     ) -> Result<(), ZoneError> {
         // First the slots: the records of servers have counters for each.
         if let Some(cycle) = self.cycle.get() {
@@ -314,7 +316,7 @@ impl Configuration {
             let workers = unsafe { process::configured_workers(cycle.as_ptr()) };
             root.reserve_slots(slab, workers)?;
         }
-        let mut taken = Taken::look(root, old, self.state.as_ref());
+        let mut taken = Taken::look(root, old, files);
         root.skip_versions(taken.last_version());
         for entry in &self.clusters {
             let kept = taken.of_block(entry);

@@ -1,6 +1,7 @@
 //! What was changed at run time, and whether it holds in a new configuration.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use ngx::ffi::{NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN};
 
@@ -36,6 +37,19 @@ pub struct Taken {
     unwritten: Vec<(String, Vec<u8>)>,
 }
 
+/// What is in the directory.
+pub struct Files {
+    directory: String,
+    found: io::Result<Vec<(String, io::Result<Vec<u8>>)>>,
+}
+
+impl Files {
+    /// Reads the directory, which takes as long as the disk does.
+    pub fn read(directory: &Directory) -> Self {
+        Self { directory: directory.path().display().to_string(), found: directory.read() }
+    }
+}
+
 impl Kept {
     /// The settings as they lie in the zone.
     pub fn lines(&self) -> Vec<Line<'_>> {
@@ -55,8 +69,8 @@ impl Kept {
 impl Taken {
     /// Looks what there is: in the zone, or else in the `old` one that it is to replace, and in the
     /// directory of `checkups_state`. Of two that are kept of a cluster the newer counts. The caller
-    /// has the right to change settings.
-    pub fn look(root: &Root, old: Option<&Root>, directory: Option<&Directory>) -> Self {
+    /// has the right to change settings, and holds the slab; the files were read before.
+    pub fn look(root: &Root, old: Option<&Root>, files: Option<Files>) -> Self {
         let mut taken = Self::default();
         let zone = old.unwrap_or(root);
         taken.last_version = zone.last_version();
@@ -72,20 +86,17 @@ impl Taken {
                 taken.found.insert(name.clone(), Kept { name, lines, is_in_zone, on_disk: 0 });
             }
         }
-        if let Some(directory) = directory {
-            taken.look_at(directory, &in_use);
+        if let Some(files) = files {
+            taken.look_at(files, &in_use);
         }
         taken
     }
 
     /// `in_use` are the versions of the settings of the clusters in the zone.
-    fn look_at(&mut self, directory: &Directory, in_use: &BTreeMap<String, u64>) {
-        let files = match directory.read() {
+    fn look_at(&mut self, files: Files, in_use: &BTreeMap<String, u64>) {
+        let files = match files.found {
             Ok(files) => files,
-            Err(error) => {
-                let path = directory.path().display().to_string();
-                return self.damaged.push((path, error.to_string()));
-            }
+            Err(error) => return self.damaged.push((files.directory, error.to_string())),
         };
         for (file, contents) in files {
             let Some(name) = stored::name_of_file(&file) else {
