@@ -120,7 +120,7 @@ upstream up { checkups_cluster; server 127.0.0.1:1; }
 
 === TEST 7: paths that are none
 --- request eval
-["GET /c/x", "GET /c/STATUS", "GET /c/status/x", "GET /c/statuses", "GET /c/stat", "GET /c/cluster/up", "GET /c/clusters/up/servers", "GET /c/clusters/up/select/x", "GET /c/%00", "GET /c/%FF", "GET /c/status%20", "GET /c/clusters/up%0A/x", "GET /c/clusters/up/servers/127.0.0.1:1", "GET /c/clusters/up/servers/127.0.0.1:1/feedback/x", "GET /c/clusters/up/servers/unix:/a.sock/feedback"]
+["GET /c/x", "GET /c/STATUS", "GET /c/status/x", "GET /c/statuses", "GET /c/stat", "GET /c/cluster/up", "GET /c/clusters/up/server", "GET /c/clusters/up/select/x", "GET /c/%00", "GET /c/%FF", "GET /c/status%20", "GET /c/clusters/up%0A/x", "GET /c/clusters/up/servers/127.0.0.1:1/x", "GET /c/clusters/up/servers/127.0.0.1:1/feedback/x", "GET /c/clusters/up/servers/unix:/a.sock/feedback"]
 --- response_body_like eval
 [map { /^%00$/ ? '400 Bad Request' : $main::no_path } 1 .. 8, '%00', 10 .. 15]
 --- error_code eval
@@ -151,10 +151,14 @@ upstream up { checkups_cluster; server 127.0.0.1:1; }
 
 
 === TEST 10: headers
+--- init
+my $response = main::get('/c/clusters/up');
+Test::More::like($response, qr/^ETag: "([1-9][0-9]*)"\r\n(?s:.*)\r\n\r\n\{"name":"up","version":\1,/m, 'the entity tag is the version');
 --- request eval
 ["GET /c/", "GET /c/status", "GET /c/clusters/", "GET /c/clusters/up"]
 --- response_headers eval
-[("Content-Type: application/json\nCache-Control: no-store\n! Allow\n! ETag\n! Last-Modified\n! Accept-Ranges\n! Transfer-Encoding") x 4]
+my $all = "Content-Type: application/json\nCache-Control: no-store\n! Allow\n! Last-Modified\n! Accept-Ranges\n! Transfer-Encoding";
+[("$all\n! ETag") x 3, $all]
 --- error_code eval
 [(200) x 4]
 
@@ -213,7 +217,7 @@ $main::up
 --- response_headers eval
 [("Content-Type: application/json\nCache-Control: no-store\nAllow: GET, HEAD") x 6, "! Allow"]
 --- response_body_like eval
-[($main::no_method) x 6, '400 Bad Request']
+[$main::no_method, ($main::no_write) x 2, ($main::no_method) x 3, '400 Bad Request']
 --- error_code eval
 [(405) x 6, 400]
 
@@ -227,7 +231,7 @@ $main::up
 --- response_headers eval
 [("Content-Type: application/json\nCache-Control: no-store\nAllow: GET, HEAD") x 4]
 --- response_body_like eval
-[($main::no_method) x 4]
+[($main::no_method) x 2, $main::no_write, $main::no_method]
 --- error_code eval
 [(405) x 4]
 
@@ -286,7 +290,7 @@ location /c/ { checkups_api write=on; }
 --- more_headers eval
 ["", ("Content-Length: 0") x 4]
 --- response_headers eval
-["! Allow", ("Allow: GET, HEAD") x 2, "! Allow", "! Allow"]
+["! Allow", "Allow: GET, HEAD, PUT, DELETE", "Allow: GET, HEAD", "! Allow", "! Allow"]
 --- response_body_like eval
 ["\\A\Q$main::up\E\\z", $main::no_method, $main::no_method, $main::no_json, $main::no_path]
 --- error_code eval
@@ -325,7 +329,7 @@ upstream up { checkups_cluster; server 127.0.0.1:1 down; }
 
 === TEST 23: other methods where nothing is: that nothing is there
 --- request eval
-["POST /c/x", "DELETE /c/clusters/up/servers/1"]
+["POST /c/x", "DELETE /c/clusters/up/servers/1/x"]
 --- more_headers eval
 ["Content-Length: 0", ""]
 --- response_headers eval
@@ -356,11 +360,11 @@ TRACE /c/status
 
 === TEST 26: a chunked body
 --- request eval
-"PUT /c/clusters/up\n5\r\nhello\r\n0\r\n\r\n"
+"PATCH /c/clusters/up\n5\r\nhello\r\n0\r\n\r\n"
 --- more_headers
 Transfer-Encoding: chunked
 --- response_headers
-Allow: GET, HEAD
+Allow: GET, HEAD, PUT, DELETE
 --- response_body_like eval
 $main::no_method
 --- error_code: 405
@@ -372,7 +376,7 @@ $main::no_method
 ["POST /c/clusters/up HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nConnection: close\r\n\r\n", "01234", "56789"]
 --- raw_request_middle_delay: 0.05
 --- response_headers
-Allow: GET, HEAD
+Allow: GET, HEAD, PUT, DELETE
 --- response_body_like eval
 $main::no_method
 --- error_code: 405
@@ -389,7 +393,7 @@ location /d/ { checkups_api; client_max_body_size 10; }
 --- request eval
 ["POST /c/clusters/up\n01234567890", "POST /d/clusters/up\n01234567890"]
 --- response_headers eval
-[("Allow: GET, HEAD") x 2]
+[("Allow: GET, HEAD, PUT, DELETE") x 2]
 --- response_body_like eval
 [($main::no_method) x 2]
 --- error_code eval
