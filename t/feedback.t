@@ -450,7 +450,8 @@ my $no_path = ::error(404, 'PathNotFound', 'path not found');
 my @post = (method => 'POST', headers => [@::json], body => '{"failed":true}');
 my $path = ::path_of('A');
 ::is(::shown(::ask($_, @post)), $no_path, "no path: $_")
-    for "$path/x", $path =~ s/feedback/feedbacks/r, $path =~ s/feedback/Feedback/r, $path =~ s/feedback//r, $path =~ s/servers/server/r, '/c/servers';
+    for "$path/x", $path =~ s/feedback/feedbacks/r, $path =~ s/feedback/Feedback/r, $path =~ s/servers/server/r, '/c/servers';
+::is(::shown(::ask($path =~ s/feedback//r, @post)), ::error(405, 'MethodNotAllowed', 'method not allowed'), 'the server itself');
 ::nothing_changed();
 ::is(::shown(::ask("$path/", @post)), '200 application/json {"server":"127.0.0.1:' . ::port_of('A') . '","available":false}',
     'a slash at the end makes no difference');
@@ -503,12 +504,14 @@ for my $location ('c', 'd', 'e') {
     ::shows($own, ['GET without a body', 'GET', [], undef, $refused, 'POST']);
     my $head = ::connect_to()->request($own, method => 'HEAD')->take_through("\r\n\r\n");
     ::like($head, qr/\AHTTP\/1.1 405 .*^Allow: POST\r$/ms, 'HEAD');
-    for my $other ('', 'status', 'clusters', 'clusters/up', 'clusters/up/select') {
+    for my $other ('', 'status', 'clusters', 'clusters/up/select') {
         ::shows("/$location/$other", map { ["$_ $other", $_, [@::json], $body, $refused, 'GET, HEAD'] } qw(POST PUT DELETE PATCH));
     }
+    ::shows("/$location/clusters/up", map { ["$_ clusters/up", $_, [@::json], $body, $refused, 'GET, HEAD, PUT, DELETE'] } qw(POST PATCH));
 }
 for my $location ('d', 'e') {
     my $own = $path =~ s/c/$location/r;
+    ::shows("/$location/clusters/up", map { ["$_ clusters/up", $_, [@::json], $body, $off, 'GET, HEAD'] } qw(PUT DELETE));
     ::shows($own, ['disabled', 'POST', [@::json], $body, $off, '']);
     ::shows($own, ['disabled, whatever the body is', 'POST', [], 'x', $off, '']);
     ::shows($own =~ s/up/nope/r, ['disabled, whatever the cluster is', 'POST', [@::json], $body, $off, '']);
@@ -561,8 +564,8 @@ my @wrong = (
     '{"failed":' . '[' x 10_000 => 'invalid type: sequence, expected a boolean at line 1 column 10',
     '{"failed":' x 10_000 => 'invalid type: map, expected a boolean at line 1 column 10',
     '{"x":' x 10_000 => 'unknown field `x`, expected `failed` at line 1 column 4',
-    '{"' . 'x' x 10_000 . '":1}' => 'unknown field `' . 'x' x 185,
-    '{"' . "\xc3\xa9" x 10_000 . '":1}' => 'unknown field `' . "\xc3\xa9" x 92,
+    '{"' . 'x' x 10_000 . '":1}' => 'unknown field `' . 'x' x 385,
+    '{"' . "\xc3\xa9" x 10_000 . '":1}' => 'unknown field `' . "\xc3\xa9" x 192,
 );
 while (my ($body, $text) = splice @wrong, 0, 2) {
     ::shows($path, ['body: ' . CORE::substr($body, 0, 40), 'POST', [@::json], $body, ::error(400, 'BodyInvalid', $text), undef]);
@@ -702,7 +705,7 @@ my @cases = (
     ['POST', $path =~ s/up/nope/r, [@type], '{"failed":true}' => 404],
     ['POST', $path =~ s/127/128/r, [@type], '{"failed":true}' => 404],
     ['POST', '/c/nothing', [@type], $large => 404],
-    ['DELETE', '/c/clusters/up', [@type], $large => 405],
+    ['PATCH', '/c/clusters/up', [@type], $large => 405],
 );
 for my $case (@cases) {
     my ($method, $to, $headers, $body, $code) = @$case;
