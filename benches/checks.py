@@ -135,8 +135,9 @@ def write(lines):
     """Puts the section into the results, in place of the one before."""
     results = ROOT / "benches/RESULTS.md"
     text = results.read_text() if results.exists() else "# Results\n"
-    text = text.partition(f"\n{HEADING}\n")[0].rstrip("\n")
-    results.write_text(text + "\n\n" + "\n".join(lines) + "\n")
+    before, _, after = text.partition(f"\n{HEADING}\n")
+    others = "".join(after.partition("\n## ")[1:])
+    results.write_text(before.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n" + others)
 
 
 def main():
