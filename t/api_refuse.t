@@ -330,7 +330,6 @@ my $level = '{"servers":[{"server":"{A}"}]}';
 
 === TEST 16: a body that is too large
 --- config
-client_max_body_size 4m;
 location /c/ { checkups_api write=on; }
 --- init
 my $large = '{"levels":[{"servers":[{"server":"{A}"}]}]' . ' ' x (1 << 20) . '}';
@@ -427,8 +426,7 @@ my $before = ::whole('');
 
 === TEST 22: a slow body times out
 --- config
-client_body_timeout 300ms;
-location /c/ { checkups_api write=on; }
+location /c/ { checkups_api write=on; client_body_timeout 300ms; }
 --- init
 my $before = ::whole('');
 my $connection = ::connect_to();

@@ -76,8 +76,9 @@ upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; server
 ::wait_for_status('A=ok B=ok');
 ::is(::change(PUT => 'up', '{"checks":[]}'), '200 v2 checks: ["web"] -> []', 'without it');
 ::sick('A');
-Time::HiRes::sleep(0.3);
-::is(join('', sort split //, ::answers(4, '/')), 'AABB', 'nothing is checked any more');
+::wait_for('nothing is checked any more', sub { join('', sort split //, ::answers(4, '/')) eq 'AABB' });
+Time::HiRes::sleep(0.2);
+::is(join('', sort split //, ::answers(4, '/')), 'AABB', 'nor again');
 ::is(::change(PUT => 'up', '{"checks":["nothing"]}'), '400 BodyInvalid: no check "nothing" is defined by checkups_check_define', 'another name');
 --- error_log eval
 qr/\[notice\] .*cluster "up", server "127\.0\.0\.1:\d+": from ok to err: /
@@ -280,7 +281,7 @@ upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
 checkups_check_define web tcp match=fine;
 checkups_match fine { status 200; }
 --- refused
-?
+checkups: "checkups_check_define" directive: checkups_match "fine" is for checks of another type in http.conf:1
 
 
 
