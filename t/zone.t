@@ -391,7 +391,7 @@ qr/^\{"cls:up":/
 
 === TEST 29: less than a tenth is free: the log says so, once
 --- http_config eval
-"checkups_zone checkups:64k; upstream up { checkups_cluster; " . main::servers(76) . "}"
+"checkups_zone checkups:64k; upstream up { checkups_cluster; " . main::servers(79) . "}"
 --- request
 GET /api/status
 --- response_body_like eval
