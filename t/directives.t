@@ -104,7 +104,7 @@ END
         last if !-e "$root/nginx.pid";
         select undef, undef, undef, 0.01;
     }
-    return $response =~ s/\A.*?\r\n\r\n//sr;
+    return without_version($response =~ s/\A.*?\r\n\r\n//sr);
 }
 
 no_long_string();
@@ -2237,7 +2237,7 @@ no servers are inside upstream in http.conf:3
 
 
 
-=== TEST 203: server: resolve
+=== TEST 203: server: resolve, of a name that has no address yet
 --- http
 resolver 127.0.0.1:1;
 upstream up {
@@ -2245,9 +2245,11 @@ upstream up {
     checkups_cluster;
     server localhost:1 resolve;
 }
---- refused
-load balancing method does not support resolving names at run time in upstream "up" in http.conf:2
---- skip_nginx: 3: < 1.27.3
+--- request
+GET /api/clusters/up
+--- response_body chomp
+{"name":"up","balance":"round_robin","order":null,"protected":"all","tries":null,"tries_timeout":null,"connect_timeout":null,"send_timeout":null,"read_timeout":null,"fail_status":[],"levels":[{"name":null,"tries":null,"tries_timeout":null,"servers":[]}],"checks":[]}
+--- skip_nginx: 2: < 1.27.3
 
 
 
@@ -2564,7 +2566,7 @@ upstream up {
     checkups_level a { server localhost:1 resolve; }
 }
 --- refused
-load balancing method does not support resolving names at run time in upstream "up" in http.conf:2
+checkups: "checkups_level" directive: "resolve" does not go with levels in http.conf:5
 --- skip_nginx: 3: < 1.27.3
 
 
@@ -3029,7 +3031,7 @@ upstream up {
     checkups_level_from a other;
 }
 --- refused
-load balancing method does not support resolving names at run time in upstream "up" in http.conf:6
+checkups: "checkups_level_from" directive: "resolve" does not go with levels in http.conf:9
 --- skip_nginx: 3: < 1.27.3
 
 
@@ -4058,3 +4060,16 @@ location /g/ { checkups_api write=off; }
 ["GET /a/clusters/", "GET /b/c/clusters/", "GET /d%20e/clusters/", "GET /f/clusters/", "GET /g/clusters/"]
 --- response_body eval
 ["{}", "{}", "{}", "{}", "{}"]
+
+
+
+=== TEST 356: server: resolve, without a zone
+--- http
+resolver 127.0.0.1:1;
+upstream up {
+    checkups_cluster;
+    server localhost:1 resolve;
+}
+--- refused
+resolving names at run time requires upstream "up" in http.conf:2 to be in shared memory
+--- skip_nginx: 3: < 1.27.3
