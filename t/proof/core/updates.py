@@ -47,10 +47,14 @@ class Kept:
 
 def fresh(proxy, servers):
     """The free bytes with the records of these servers made afresh: only whole pages count, so that it matters
-    how the records lie in them."""
+    how the records lie in them. The settings of the ten changes before are kept, too: they are always the
+    same."""
     proxy.put("up", lib.servers({"server": "127.0.0.1:9", "down": True}))
     time.sleep(2.5)  # the checks of those of before end
-    proxy.put("up", servers)
+    settings = json.loads(servers)
+    for number in range(1, 12):
+        proxy.put("up", json.dumps({**settings, "tries": number}))
+    proxy.put("up", json.dumps({**settings, "tries": None}))
     time.sleep(1.5)
     return proxy.free()
 
@@ -129,7 +133,7 @@ def leak(table, sample):
 def full(table, sample):
     backends = Backends(2).start()
     a, b = backends.addresses()
-    proxy = Proxy(f"upstream up {{ checkups_cluster; server {a}; server {b}; checkups_check tcp interval=50ms; }}", "location / { proxy_pass http://up; }", zone="128k").start()
+    proxy = Proxy(f"upstream up {{ checkups_cluster; server {a}; server {b}; checkups_check tcp interval=50ms; }}", "location / { proxy_pass http://up; }", zone="384k").start()
     before = fresh(proxy, servers(a, b))
     load = Load(proxy.port, 16)
     refused, accepted, wrong = [], 0, []
