@@ -179,6 +179,7 @@ POINTS = {
     "penalize": (60, 0),
     "eject": (3, 0),
     "observe": (30, 0),
+    "reserve": (12, 0),
     "publish": (12, 0),
     "retire": (12, 0),
     "sweep": (30, 0),
