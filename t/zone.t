@@ -395,12 +395,12 @@ qr/^\{"cls:up":/
 --- request
 GET /api/status
 --- response_body_like eval
-qr/"zone":\{"name":"checkups","size":65536,"free":4096\}/
+qr/"zone":\{"name":"checkups","size":65536,"free":0\}/
 --- wait: 2.2
 --- grep_error_log eval
 qr/checkups: zone "checkups": \d+ of \d+ bytes are free, a larger size is wanted in checkups_zone/
 --- grep_error_log_out
-checkups: zone "checkups": 4096 of 65536 bytes are free, a larger size is wanted in checkups_zone
+checkups: zone "checkups": 0 of 65536 bytes are free, a larger size is wanted in checkups_zone
 
 
 
