@@ -400,7 +400,7 @@ impl Root {
 
     /// Takes into use what was reserved.
     pub fn publish_reserved(&self, slab: &impl Slab, cluster: &Cluster) {
-        let rotation = cluster.reserved().swap(ptr::null_mut(), Ordering::AcqRel);
+        let rotation = cluster.reserved().load(Ordering::Acquire);
         // SAFETY: null, or made in this zone, and not in use yet.
         let Some(new) = (unsafe { rotation.as_ref() }) else { return };
         // SAFETY: it is replaced only by who holds the slab, as we do.
@@ -422,6 +422,8 @@ impl Root {
 
     /// Throws away what was reserved for a cluster, by whom ever.
     pub fn discard_reserved(&self, slab: &impl Slab, cluster: &Cluster) {
+        // Who reserved it may have died when it was in use already.
+        self.finish();
         // SAFETY: it was never published, and who reserved it is the caller, or is dead.
         unsafe { discard_rotation(slab, cluster.reserved()) }
         if cluster.current().is_null() && cluster.prepared().load(Ordering::Acquire).is_null() {
@@ -460,6 +462,13 @@ impl Root {
         self.finish();
     }
 
+    /// What is left of a publication by a process that dies within it.
+    #[cfg(test)]
+    pub(super) fn die_before_publication(&self, cluster: &Cluster) {
+        cluster.replaced().store(cluster.current(), Ordering::Release);
+        self.unfinished.store(ptr::from_ref(cluster).cast_mut(), Ordering::Release);
+    }
+
     /// Retires what the last publication replaced: that of this process, or one that a process did
     /// not live to finish. The caller holds the slab.
     fn finish(&self) {
@@ -468,9 +477,19 @@ impl Root {
             return;
         };
         let (before, current) = (cluster.replaced().load(Ordering::Acquire), cluster.current());
-        // SAFETY: the one is in use; the other may be null, or is freed by `sweep` only, once it is
-        // in the list.
-        let (new, old) = unsafe { ((*current).generation(), before.as_ref()) };
+        // What was reserved is in use: it is no longer to be thrown away.
+        let _ = cluster.reserved().compare_exchange(
+            current,
+            ptr::null_mut(),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        // SAFETY: the one is in use, or null where a process died before a new cluster had any; the other
+        // may be null, or is freed by `sweep` only, once it is in the list.
+        let (new, old) = unsafe { (current.as_ref(), before.as_ref()) };
+        let Some(new) = new.map(Rotation::generation) else {
+            return self.unfinished.store(ptr::null_mut(), Ordering::Release);
+        };
         Document::adopt(new.documents());
         if let Some(old) = old.filter(|_| before != current) {
             let last = self.epoch.advance();

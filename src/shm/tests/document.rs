@@ -145,6 +145,31 @@ fn clusters_come_and_go_at_run_time() {
 }
 
 #[test]
+fn what_a_dead_process_had_reserved_is_thrown_away_unless_it_is_in_use() {
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1)]]);
+    let plan = plan(&[vec![peer("A", 1), peer("B", 1)]]);
+    let lines = lines([2, 1]);
+    let documents = as_lines(&lines);
+    let live = zone.heap.live();
+    for name in ["api", "new"] {
+        zone.root.reserve(&zone.heap, name, &plan, Documents::Next(&documents)).unwrap();
+        // It died when it was about to put it into use.
+        zone.root.die_before_publication(&zone.used(name));
+        zone.root.sweep(&zone.heap);
+        zone.root.discard_reserved(&zone.heap, &zone.used(name));
+    }
+    zone.root.sweep(&zone.heap);
+    assert_eq!((tries(cluster), kept(cluster)), ("A".to_owned(), vec![]));
+    // Of the cluster that never was, the record is left until every worker knows a configuration.
+    assert_eq!(zone.heap.live(), live + 1);
+
+    zone.root.reserve(&zone.heap, "api", &plan, Documents::Next(&documents)).unwrap();
+    zone.root.publish_reserved(&zone.heap, &cluster);
+    zone.root.discard_reserved(&zone.heap, &cluster);
+    assert_eq!((tries(cluster), kept(cluster)), ("A+ B".to_owned(), vec![2, 1]));
+}
+
+#[test]
 fn one_process_writes_at_a_time() {
     let (zone, _) = Zone::with(&[vec![peer("A", 1)]]);
     let writing = zone.root.try_write().unwrap();
