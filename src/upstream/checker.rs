@@ -74,6 +74,8 @@ struct Loop {
     next_number: Cell<u64>,
     /// The versions of the clusters that the targets are from.
     versions: RefCell<Vec<(*const Cluster, u64)>>,
+    /// The versions of the settings that they are by.
+    settings: RefCell<HashMap<*const Cluster, u64>>,
     /// The checks that are not under way: when they are due, and whose. Those of targets that are
     /// gone are skipped.
     queue: RefCell<BinaryHeap<Reverse<(u64, u64)>>>,
@@ -140,6 +142,7 @@ impl Checker {
             kinds: RefCell::default(),
             next_number: Cell::new(0),
             versions: RefCell::default(),
+            settings: RefCell::default(),
             queue: RefCell::default(),
             running: RefCell::default(),
             room: Room::new((process::connections() / CONNECTIONS_SHARE).max(1)),
@@ -189,6 +192,10 @@ impl Loop {
             return;
         }
         let current: Vec<_> = clusters.iter().map(|entry| entry.whole()).collect();
+        let by_cluster = clusters.iter().zip(&current).filter_map(|(entry, current)| {
+            Some((ptr::from_ref(entry.records.get()?), current.settings.version))
+        });
+        self.settings.replace(by_cluster.collect());
         // While the slab is held no record is freed, and those that are found here are pinned.
         let wanted = self.configuration.with_slab(|_| {
             let mut kinds = self.kinds.borrow_mut();
@@ -334,11 +341,11 @@ impl Loop {
         }
         match answer {
             Some(Ok((verdict, details))) => {
-                state.conclude(target, &verdict, details.as_ref(), late);
+                state.conclude(&under_way, &verdict, details.as_ref(), late);
             }
             None => {
                 let message = format!("timed out after {}", target.check.timeout);
-                state.conclude(target, &Verdict::Fail(message.into()), None, late);
+                state.conclude(&under_way, &Verdict::Fail(message.into()), None, late);
             }
             Some(Err(ConnectionError::Exiting)) => {}
             Some(Err(error)) => state.report_trouble(format_args!(
@@ -351,13 +358,20 @@ impl Loop {
     /// `late` by so many milliseconds when it ended.
     fn conclude(
         &self,
-        target: &Target,
+        UnderWay { number, target, .. }: &UnderWay,
         verdict: &Verdict,
         details: Option<&RedisDetails>,
         late: u64,
     ) {
         if !self.is_current() {
             return;
+        }
+        if self.has_changed(target) {
+            // The check may be one that was removed meanwhile.
+            self.follow();
+            if !self.targets.borrow().contains_key(number) {
+                return;
+            }
         }
         let voided = target.voided.get();
         if *verdict != Verdict::Pass && late > LATE && voided < MOST_VOIDED {
@@ -384,6 +398,15 @@ impl Loop {
         };
         self.lateness.set((now, late));
         late
+    }
+
+    /// Whether the settings of a cluster that wants to know of the target are others by now.
+    fn has_changed(&self, target: &Target) -> bool {
+        let settings = self.settings.borrow();
+        target.consumers.borrow().iter().any(|consumer| {
+            let known = settings.get(&ptr::from_ref(consumer.cluster));
+            known.is_some_and(|known| *known != consumer.cluster.settings())
+        })
     }
 
     /// Has the dispatcher look what is due.
