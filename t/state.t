@@ -207,6 +207,27 @@ subtest 'an upgrade of nginx by USR2' => sub {
     is_deeply([$nginx->bad_lines], [], 'no crash, panic or alert');
 };
 
+subtest 'another nginx has written a newer file' => sub {
+    my $nginx = nginx($up)->start;
+    patch($nginx, 1, 5);
+    # The versions of an nginx begin by the second of its start.
+    my $second = time;
+    wait_until(5, sub { time > $second + 1 });
+    my $other = nginx($up);
+    $other->{http} = $nginx->{http};
+    $other->start;
+    is(servers($other), '1*5 2*2', 'another nginx has what was changed');
+    patch($other, 1, 6);
+    my ($code, $body) = call($nginx, PATCH => 'up/servers/127.0.0.1:1', { weight => 7 });
+    is("$code $body->{error}{code}: $body->{error}{text}", '507 StateNotKept: another nginx has written newer settings of this cluster', 'the first one does not undo it');
+    is(servers($nginx), '1*5 2*2', 'and is as it was');
+    $nginx->reload;
+    is(servers($nginx), '1*6 2*2', 'a reload takes up what is newer');
+    patch($nginx, 1, 7);
+    is(servers($nginx), '1*7 2*2', 'then it is changed again');
+    ends_well($_) for $other, $nginx;
+};
+
 subtest 'what cannot be read is kept aside' => sub {
     my $nginx = nginx($up)->start;
     patch($nginx, 1, 5);

@@ -462,6 +462,12 @@ pub fn to_file(name: &str, lines: &[&str]) -> Vec<u8> {
     file.into_bytes()
 }
 
+/// The version of the settings that a file is about. `None`: it is no file as they are written.
+pub fn version_of_file(contents: &[u8]) -> Option<u64> {
+    let line = std::str::from_utf8(contents).ok()?.lines().nth(1)?;
+    head(line).map(|head| head.version)
+}
+
 /// The lines of the file of a cluster, the newest first: one at least.
 ///
 /// # Errors

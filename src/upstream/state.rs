@@ -92,6 +92,11 @@ impl Directory {
         Ok(files)
     }
 
+    /// The contents of one file, by its name. `None`: it is not there, or cannot be read.
+    pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
+        read_file(&self.path.join(name)).ok()
+    }
+
     /// The names of what is there, and whether each is as it is there.
     fn names(&self) -> io::Result<Vec<(String, bool)>> {
         let entries = match fs::read_dir(&self.path) {

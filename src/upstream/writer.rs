@@ -9,7 +9,7 @@ use ngx::ffi::NGX_LOG_NOTICE;
 
 use super::configuration::Configuration;
 use super::entry::Entry;
-use super::state::{self, Directory};
+use super::state::{Directory, Wanted};
 use super::{plan, worker};
 use crate::logic::api::{Precondition, Refusal};
 use crate::logic::change::{self, Change, Difference};
@@ -463,7 +463,7 @@ async fn keep(
     let Some(directory) = configuration.state.as_ref().filter(|_| !reserved.is_empty()) else {
         return reserved.iter().map(|_| Ok(())).collect();
     };
-    let mut files: Vec<state::Wanted> = Vec::new();
+    let mut files: Vec<(u64, Wanted)> = Vec::new();
     for (pending, cluster) in reserved {
         let is_configured = pending.entry.as_ref().is_some_and(|entry| entry.configured.is_some());
         // Of a block it has to be known that it was deleted.
@@ -476,16 +476,29 @@ async fn keep(
             let lines: Vec<&str> = new.chain(earlier).take(1 + MAX_EARLIER).collect();
             stored::to_file(&pending.name, &lines)
         });
-        files.push((stored::file_name(&pending.name), contents));
+        files.push((pending.version, (stored::file_name(&pending.name), contents)));
     }
     let directory = directory.clone();
-    let written = thread::run(move || directory.write(&files)).await;
-    match written {
-        Ok(results) => {
-            results.into_iter().map(|it| it.map_err(|error| error.to_string())).collect()
-        }
-        Err(panicked) => reserved.iter().map(|_| Err(panicked.to_string())).collect(),
-    }
+    let written = thread::run(move || write(&directory, files)).await;
+    written.unwrap_or_else(|panicked| reserved.iter().map(|_| Err(panicked.to_string())).collect())
+}
+
+/// Writes files that are about settings of these versions. One that is newer already stays: while nginx is
+/// replaced by another (USR2), both run.
+fn write(directory: &Directory, files: Vec<(u64, Wanted)>) -> Vec<Result<(), String>> {
+    let is_newer = |(version, (name, _)): &(u64, Wanted)| {
+        let found = directory.contents(name).and_then(|it| stored::version_of_file(&it));
+        found.is_some_and(|found| found >= *version)
+    };
+    let newer: Vec<bool> = files.iter().map(is_newer).collect();
+    let wanted = files.into_iter().zip(&newer).filter(|(_, is_newer)| !**is_newer);
+    let wanted: Vec<Wanted> = wanted.map(|((_, wanted), _)| wanted).collect();
+    let mut written = directory.write(&wanted).into_iter();
+    let mut result = |is_newer: bool| match is_newer {
+        true => Err("another nginx has written newer settings of this cluster".to_owned()),
+        false => written.next().unwrap_or(Ok(())).map_err(|error| error.to_string()),
+    };
+    newer.into_iter().map(&mut result).collect()
 }
 
 impl Pending {
