@@ -20,6 +20,7 @@ Environment: NGINX and MODULE are the paths of the binary and the module, BUILD 
 """
 
 import argparse
+import copy
 import json
 import os
 import random
@@ -128,10 +129,10 @@ class Fuzzer:
                     continue
                 do = self.random.random()
                 if do < 0.5:
-                    place[key] = self.pick(*JUNK, *ADDRESSES, *BAD_ADDRESSES)
+                    place[key] = copy.deepcopy(self.pick(*JUNK, *ADDRESSES, *BAD_ADDRESSES))
                 elif do < 0.7:
                     if isinstance(place, dict):
-                        place[self.random.choice(KEYS)] = self.random.choice(JUNK)
+                        place[self.random.choice(KEYS)] = copy.deepcopy(self.random.choice(JUNK))
                     else:
                         place.append(json.loads(json.dumps(place[key])))
                 elif do < 0.9:
