@@ -447,8 +447,7 @@ fn limits(
     timeout: &Given<String>,
 ) -> Result<(), Refusal> {
     if let Some(tries) = tries {
-        let most = MOST;
-        let tries = tries.as_ref().map(|tries| number("tries", tries, 1, most));
+        let tries = tries.as_ref().map(|tries| number("tries", tries, 1, MOST));
         limits.tries = tries.transpose()?;
     }
     if let Some(text) = timeout {
