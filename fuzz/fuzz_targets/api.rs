@@ -10,9 +10,6 @@ use ngx_checkups::logic::api::{self, Feedback, Refusal, Resource};
 use percent_encoding::percent_decode;
 use serde_json::{json, Value};
 
-/// The longest sentence of a refusal, in bytes.
-const MAX_SENTENCE: usize = 200;
-
 fuzz_target!(|input: &[u8]| {
     let lines: Vec<_> = input.splitn(6, |byte| *byte == b'\n').collect();
     let [uri, unparsed, location, arguments, content_type, body] = lines[..] else { return };
@@ -72,7 +69,7 @@ fn feedback(body: &[u8]) {
             let body: Value = serde_json::from_str(&refusal.body("id")).unwrap();
             assert_eq!(body["error"]["status"], refusal.status());
             let Refusal::BodyInvalid(sentence) = refusal else { panic!("{refusal:?}") };
-            assert!(!sentence.is_empty() && sentence.len() <= MAX_SENTENCE, "{sentence:?}");
+            assert!(!sentence.is_empty() && sentence.len() <= api::MAX_SENTENCE, "{sentence:?}");
             assert_eq!(body["error"]["text"], sentence);
         }
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_BODY: usize = 1 << 20;
 
 /// The longest sentence on what is wrong with a body, in bytes.
-const MAX_SENTENCE: usize = 400;
+pub const MAX_SENTENCE: usize = 400;
 
 /// What can be asked at the root.
 pub const ENDPOINTS: [&str; 2] = ["status", "clusters/"];
