@@ -6,8 +6,8 @@ use ngx::core::Status;
 use ngx::ffi::{
     ngx_addr_t, ngx_array_create, ngx_array_t, ngx_conf_t, ngx_http_request_t,
     ngx_http_upstream_init_round_robin, ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t,
-    ngx_http_upstream_t, ngx_int_t, ngx_str_t, ngx_uint_t, NGX_HTTP_LOCK, NGX_HTTP_PATCH,
-    NGX_HTTP_POST, NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_FT_ERROR,
+    ngx_http_upstream_t, ngx_int_t, ngx_msec_t, ngx_str_t, ngx_uint_t, NGX_HTTP_LOCK,
+    NGX_HTTP_PATCH, NGX_HTTP_POST, NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_FT_ERROR,
     NGX_HTTP_UPSTREAM_FT_HTTP_403, NGX_HTTP_UPSTREAM_FT_HTTP_404, NGX_HTTP_UPSTREAM_FT_HTTP_429,
     NGX_HTTP_UPSTREAM_FT_HTTP_500, NGX_HTTP_UPSTREAM_FT_HTTP_502, NGX_HTTP_UPSTREAM_FT_HTTP_503,
     NGX_HTTP_UPSTREAM_FT_HTTP_504, NGX_HTTP_UPSTREAM_FT_INVALID_HEADER,
@@ -26,6 +26,7 @@ use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
 use crate::nginx::resolver::Resolver;
 use crate::shm::cluster::Outcome;
+use crate::shm::statistics::Traffic;
 use crate::upstream::entry::{Configured, Current, Entry};
 use crate::upstream::peer::{begin_unknown, Tries, Wish};
 use crate::upstream::plan::Addresses;
@@ -82,6 +83,22 @@ impl Subsystem for Http {
             Outcome::Success
         };
         Answer { outcome, is_refused }
+    }
+
+    #[inline]
+    unsafe fn traffic(request: *mut ngx_http_request_t) -> Traffic {
+        // SAFETY: as above.
+        let Some(state) = (unsafe { (*(*request).upstream).state.as_ref() }) else {
+            return Traffic::default();
+        };
+        // The status may be there before the header is, which may turn out to be none.
+        let is_answered = state.header_time != ngx_msec_t::MAX;
+        Traffic {
+            status: if is_answered { state.status as u16 } else { 0 },
+            sent: state.bytes_sent as u64,
+            received: state.bytes_received as u64,
+            header_time: state.header_time as u64,
+        }
     }
 
     unsafe fn may_be_retried(request: *mut ngx_http_request_t) -> bool {
@@ -460,9 +477,11 @@ pub(super) fn settings(
         resolve: false,
         service: None,
         check: more.map_or_else(ServerCheck::default, |more| more.check.clone()),
+        route: route(server),
         written: String::from_utf8_lossy(written).into_owned(),
         sticky: sticky(server, &name),
         addresses: Vec::new(),
+        id: None,
         server: name,
     })
 }
@@ -480,16 +499,24 @@ pub(super) fn down_and_drain(down: usize) -> (bool, bool) {
     (down != 0, false)
 }
 
+/// The `route` of the line of a server.
+#[cfg(ngx_upstream_sid)]
+fn route(server: &ngx_http_upstream_server_t) -> String {
+    // SAFETY: the strings of the configuration live as long as the cycle.
+    String::from_utf8_lossy(unsafe { conf::bytes(server.sid) }).into_owned()
+}
+
+#[cfg(not(ngx_upstream_sid))]
+fn route(_server: &ngx_http_upstream_server_t) -> String {
+    String::new()
+}
+
 /// By what clients that stick to a server name it: as ngx_http_upstream_init_round_robin_sid().
 #[cfg(ngx_upstream_sid)]
 fn sticky(server: &ngx_http_upstream_server_t, address: &str) -> String {
-    // SAFETY: the strings of the configuration live as long as the cycle.
-    let route = unsafe { conf::bytes(server.sid) };
-    if route.is_empty() {
-        format!("{:x}", md5::compute(address))
-    } else {
-        String::from_utf8_lossy(route).into_owned()
-    }
+    Some(route(server))
+        .filter(|route| !route.is_empty())
+        .unwrap_or_else(|| format!("{:x}", md5::compute(address)))
 }
 
 #[cfg(not(ngx_upstream_sid))]

@@ -297,12 +297,15 @@ impl Stock {
             let (down, drain) = down_and_drain((*peer).down & !OUT);
             let written = text((*peer).server);
             let more = self.different(address_of(peer), &written);
+            let server = text((*peer).name);
             #[cfg(ngx_upstream_sid)]
             let sticky = text((*peer).sid);
             #[cfg(not(ngx_upstream_sid))]
             let sticky = String::new();
+            let is_own = format!("{:x}", md5::compute(&server)) == sticky;
             Server {
-                server: text((*peer).name),
+                route: if is_own { String::new() } else { sticky.clone() },
+                server,
                 weight: number((*peer).weight.unsigned_abs()),
                 max_fails: number((*peer).max_fails),
                 fail_timeout: Time::seconds((*peer).fail_timeout.unsigned_abs()),
@@ -316,6 +319,7 @@ impl Stock {
                 written,
                 sticky,
                 addresses: Vec::new(),
+                id: None,
             }
         }
     }

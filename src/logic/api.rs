@@ -323,6 +323,8 @@ pub enum Refusal {
     BodyTooLarge,
     /// The body is not what it should be, for this reason.
     BodyInvalid(String),
+    /// The same of a member of a server, which has this name.
+    MemberInvalid(&'static str, String),
     /// The arguments or the headers of the request are not what they should be, for this reason.
     ArgumentInvalid(String),
     /// No cluster or level can have this name.
@@ -341,6 +343,8 @@ pub enum Refusal {
     ServerAmbiguous,
     /// The servers of the cluster are those that nginx finds for names.
     FollowsNginx,
+    /// The server is a name, or an address that was found by one.
+    AddressImmutable,
     /// A level would be without servers.
     LastServer,
     /// What `If-Match` or `If-None-Match` says does not hold.
@@ -359,12 +363,22 @@ pub enum Refusal {
     Internal,
 }
 
+/// As much of a sentence as is shown.
+fn shortened(sentence: &str) -> String {
+    let mut ends = (0..=MAX_SENTENCE.min(sentence.len())).rev();
+    let end = ends.find(|&end| sentence.is_char_boundary(end));
+    sentence[..end.unwrap_or(0)].to_owned()
+}
+
 impl Refusal {
     /// A body that is not what it should be. The reason may repeat what was sent.
     pub fn invalid(reason: &str) -> Self {
-        let end =
-            (0..=MAX_SENTENCE.min(reason.len())).rev().find(|&end| reason.is_char_boundary(end));
-        Self::BodyInvalid(reason[..end.unwrap_or(0)].to_owned())
+        Self::BodyInvalid(shortened(reason))
+    }
+
+    /// The same of a member of a server.
+    pub fn invalid_member(member: &'static str, reason: &str) -> Self {
+        Self::MemberInvalid(member, shortened(reason))
     }
 
     /// The HTTP status, the code and the sentence.
@@ -381,7 +395,9 @@ impl Refusal {
                 (415, "UnsupportedMediaType", "the body must be application/json")
             }
             Self::BodyTooLarge => (413, "BodyTooLarge", "the body is larger than 1048576 bytes"),
-            Self::BodyInvalid(reason) => (400, "BodyInvalid", reason),
+            Self::BodyInvalid(reason) | Self::MemberInvalid(_, reason) => {
+                (400, "BodyInvalid", reason)
+            }
             Self::ArgumentInvalid(reason) => (400, "ArgumentInvalid", reason),
             Self::NameInvalid => (
                 400,
@@ -408,6 +424,9 @@ impl Refusal {
                 "FollowsNginx",
                 "nginx finds the servers of this cluster, by \"resolve\" in its upstream",
             ),
+            Self::AddressImmutable => {
+                (400, "AddressImmutable", "the address of a name cannot be changed")
+            }
             Self::LastServer => (409, "LastServer", "a level needs a server"),
             Self::PreconditionFailed => {
                 (412, "PreconditionFailed", "the cluster has another version")

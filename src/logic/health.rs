@@ -34,6 +34,11 @@ impl Health {
         matches!(self, Self::Unchecked | Self::Up)
     }
 
+    /// Whether checks have found that the server does not work, or not wholly.
+    pub fn is_bad(self) -> bool {
+        matches!(self, Self::Failed | Self::Unstable)
+    }
+
     /// The health of a server whose checks have these records, each with whether it is mandatory: all
     /// must pass. A check that was not made yet does not hide what another one found.
     pub fn of_all(records: impl IntoIterator<Item = (Record, bool)>) -> Self {

@@ -15,5 +15,6 @@ pub mod password;
 pub mod probe;
 pub mod schedule;
 pub mod settings;
+pub mod statistics;
 pub mod status;
 pub mod stored;

@@ -90,6 +90,17 @@ pub struct Cluster {
     pub checks: Vec<Check>,
 }
 
+impl Cluster {
+    /// The server of this number, and the place of its level.
+    pub fn server(&self, id: u32) -> Option<(Server, usize)> {
+        let mut levels = self.levels.iter().enumerate();
+        levels.find_map(|(place, level)| {
+            let mut servers = level.servers.iter();
+            Some((servers.find(|server| server.id == Some(id))?.clone(), place))
+        })
+    }
+}
+
 /// Those that have a name are shown by it.
 fn shown_checks<S: Serializer>(checks: &[Check], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(checks.iter().map(Check::shown))
@@ -299,6 +310,9 @@ pub struct Server {
     /// What is different about its checks.
     #[serde(flatten)]
     pub check: ServerCheck,
+    /// By what clients that stick to it name it, as the operator says; empty: nothing is said.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub route: String,
     /// As it is written: a name perhaps, and perhaps without a port. A consistent hash goes by it.
     #[serde(skip)]
     pub written: String,
@@ -308,6 +322,9 @@ pub struct Server {
     /// The last known addresses, with ports, of one that is a name.
     #[serde(skip)]
     pub addresses: Vec<String>,
+    /// The number that it has in its cluster for as long as it is there; `None`: it has none yet.
+    #[serde(skip)]
+    pub id: Option<u32>,
 }
 
 /// What is different about the checks of one server.

@@ -141,6 +141,8 @@ struct KeptServer<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     check_host: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    route: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     written: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sticky: Option<Cow<'a, str>>,
@@ -201,6 +203,7 @@ impl<'a> KeptServer<'a> {
             unchecked: !server.check.is_on,
             check_port: server.check.port,
             check_host: server.check.host.as_ref().map(borrowed),
+            route: Some(borrowed(&server.route)).filter(|it| !it.is_empty()),
             written: Some(borrowed(&server.written)).filter(|it| *it != server.server),
             sticky: Some(borrowed(&server.sticky)).filter(|it| !it.is_empty()),
             addresses: server.addresses.iter().map(borrowed).collect(),
@@ -224,9 +227,11 @@ impl<'a> KeptServer<'a> {
                 port: self.check_port,
                 host: owned(self.check_host),
             },
+            route: owned(self.route).unwrap_or_default(),
             written: self.written.unwrap_or_else(|| self.server.clone()).into_owned(),
             sticky: owned(self.sticky).unwrap_or_default(),
             addresses: self.addresses.into_iter().map(Cow::into_owned).collect(),
+            id: None,
             server: self.server.into_owned(),
         }
     }

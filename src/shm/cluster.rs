@@ -280,6 +280,7 @@ impl Cluster {
                 None
             }
             Outcome::Failure => {
+                server.statistics().fail();
                 let mut guard = self.lock();
                 // One that was removed meanwhile is of no interest any more.
                 let peer = guard.penalize(selected)?;
@@ -307,7 +308,9 @@ impl Cluster {
                 if server.is_ejected(now) {
                     server.set_returned_at(now);
                 }
+                server.follow_use(now);
                 guard.forgive(server);
+                server.follow_use(now);
                 None
             };
             let available = server.is_kept() || !server.is_ejected(now);
@@ -335,6 +338,21 @@ impl Cluster {
         if let Some(own) = server.uses().of(slot.index()) {
             own.unpin();
         }
+    }
+
+    /// Has the statistics of its servers know which are unavailable, where nothing else told them:
+    /// servers are made, and checks come and go, without a look at the clock.
+    pub fn follow_use(&self, now: u64) {
+        let guard = self.lock();
+        let peers = guard.generation().map_or(&[][..], Generation::peers);
+        peers.iter().for_each(|peer| peer.server.follow_use(now));
+    }
+
+    /// Begins the statistics of its servers anew.
+    pub fn reset_statistics(&self, now: u64) {
+        let guard = self.lock();
+        let peers = guard.generation().map_or(&[][..], Generation::peers);
+        peers.iter().for_each(|peer| peer.server.statistics().reset(now));
     }
 
     /// Has the records of the checks of its servers be those of these checks, each a key that stands
@@ -397,6 +415,8 @@ impl Cluster {
         // A line that was added has no verdict yet.
         let mut changed = false;
         for server in &same {
+            server.follow_use(now);
+            server.statistics().check(finding == Finding::Pass);
             health = server.set_record(check, record);
             if finding == Finding::Pass {
                 server.set_passed(check);
@@ -406,7 +426,11 @@ impl Cluster {
             }
             fault::point("observe");
             changed |= server.health() != health;
+            if health.is_bad() && !server.health().is_bad() {
+                server.statistics().become_unhealthy();
+            }
             server.set_health(health);
+            server.follow_use(now);
             server.set_message(&mut guard, check, reason);
         }
         if !changed && (finding != Finding::Pass || kept_before == Kept::NotNeeded.id()) {
@@ -421,6 +445,7 @@ impl Cluster {
                         server.set_returned_at(now);
                     }
                     guard.forgive(server);
+                    server.follow_use(now);
                 }
             }
         }
@@ -630,7 +655,10 @@ impl Guard<'_> {
         }
         fault::point("eject");
         self.disturb();
+        server.statistics().become_unavailable();
+        server.follow_use(now);
         server.eject(now + fail_timeout);
+        server.follow_use(now);
         server.set_returned_at(now + fail_timeout);
         Some(Ejected { failures: max_fails, milliseconds: fail_timeout })
     }
@@ -703,7 +731,9 @@ impl Guard<'_> {
         let mut found = false;
         for server in generation.servers_in_use() {
             if server.health().is_good() && server.is_ejected(now) {
+                server.follow_use(now);
                 server.eject(0);
+                server.follow_use(now);
                 server.set_returned_at(0);
                 found = true;
             }

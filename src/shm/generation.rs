@@ -86,6 +86,9 @@ pub struct PeerPlan<'a> {
     pub sticky: &'a [u8],
     /// The name that the address was found by at run time; empty: by none.
     pub found_by: &'a str,
+    /// The number that it has in its cluster, or, where it was found by a name, the number of that;
+    /// `None`: that of the same one in the generation before, or else a new one.
+    pub id: Option<u32>,
 }
 
 /// One `server` of a level: what the configuration says of it.
@@ -119,6 +122,10 @@ pub struct Peer {
     sticky_length: u32,
     found_by: *const u8,
     found_by_length: u32,
+    /// The number of the server in its cluster, which it keeps for as long as it is there.
+    pub id: u32,
+    /// The number of the name that the address was found by.
+    parent: u32,
     /// Where the same peer is in the generation before; `u32::MAX`: nowhere.
     origin: u32,
 }
@@ -148,6 +155,11 @@ impl Peer {
             let bytes = slice::from_raw_parts(self.found_by, self.found_by_length as usize);
             std::str::from_utf8_unchecked(bytes)
         }
+    }
+
+    /// The number of the name that the address was found by at run time; `None`: by none.
+    pub fn parent(&self) -> Option<u32> {
+        Some(self.parent).filter(|_| self.found_by_length > 0)
     }
 
     /// Whether the checks have it out of use, unless it is kept. What an earlier generation knows of a
@@ -223,6 +235,85 @@ impl<'a> LevelKey<'a> {
     }
 }
 
+/// Which server it is over changes: its level, its address, and which one of that address in the level.
+type PeerKey<'a> = (LevelKey<'a>, &'a [u8], usize);
+
+/// The numbers of the servers of a generation that is being made.
+struct Ids<'a> {
+    /// Those of the generation before.
+    before: HashMap<PeerKey<'a>, u32>,
+    /// The same by the address, whatever the level.
+    anywhere: HashMap<&'a [u8], Vec<u32>>,
+    /// Those of names.
+    names: HashMap<(LevelKey<'a>, &'a str), u32>,
+    /// Those that the plan gives, and those that stay with a server in its level.
+    taken: HashSet<u32>,
+    next: u32,
+}
+
+impl<'a> Ids<'a> {
+    fn new(plan: &Plan<'a>, generation: Option<&'a Generation>) -> Self {
+        let (mut before, mut names) = (HashMap::new(), HashMap::new());
+        let mut anywhere: HashMap<_, Vec<_>> = HashMap::new();
+        for (number, level) in generation.into_iter().flat_map(Generation::levels).enumerate() {
+            let key = LevelKey::of(level.name(), number);
+            let mut seen: HashMap<&[u8], usize> = HashMap::new();
+            for peer in generation.map_or(&[][..], |it| &it.peers()[level.range()]) {
+                let nth = seen.entry(peer.server.address()).or_default();
+                before.insert((key, peer.server.address(), *nth), peer.id);
+                anywhere.entry(peer.server.address()).or_default().push(peer.id);
+                *nth += 1;
+                if let Some(parent) = peer.parent() {
+                    names.insert((key, peer.found_by()), parent);
+                }
+            }
+        }
+        let mut taken = HashSet::new();
+        for (number, level) in plan.levels.iter().enumerate() {
+            let key = LevelKey::of(Some(level.name), number);
+            let mut seen: HashMap<&[u8], usize> = HashMap::new();
+            for peer in &level.peers {
+                let nth = seen.entry(peer.address).or_default();
+                let is_given = peer.id.is_some() && peer.found_by.is_empty();
+                let stays = before.get(&(key, peer.address, *nth)).copied();
+                taken.extend(peer.id.into_iter().chain(stays.filter(|_| !is_given)));
+                *nth += 1;
+            }
+        }
+        let above = taken.iter().max().map_or(0, |most| most + 1);
+        let next = generation.map_or(0, |it| it.next_id).max(above);
+        Self { before, anywhere, names, taken, next }
+    }
+
+    /// The number of a peer, and that of the name that it was found by.
+    fn of(&mut self, level: LevelKey<'a>, plan: &PeerPlan<'a>, nth: usize) -> (u32, u32) {
+        if plan.found_by.is_empty() {
+            return (plan.id.unwrap_or_else(|| self.of_address(level, plan.address, nth)), 0);
+        }
+        let known = plan.id.or_else(|| self.names.get(&(level, plan.found_by)).copied());
+        let parent = known.unwrap_or_else(|| self.new_one());
+        self.names.insert((level, plan.found_by), parent);
+        (self.of_address(level, plan.address, nth), parent)
+    }
+
+    /// The number that the address had in the level, or else in another, or else a new one.
+    fn of_address(&mut self, level: LevelKey<'a>, address: &'a [u8], nth: usize) -> u32 {
+        if let Some(id) = self.before.get(&(level, address, nth)) {
+            return *id;
+        }
+        let mut known = self.anywhere.get(address).into_iter().flatten().copied();
+        let free = known.find(|id| !self.taken.contains(id));
+        let id = free.unwrap_or_else(|| self.new_one());
+        self.taken.insert(id);
+        id
+    }
+
+    fn new_one(&mut self) -> u32 {
+        self.next += 1;
+        self.next - 1
+    }
+}
+
 /// The servers of a cluster by one configuration. But for the turns and the links nothing in it
 /// ever changes.
 #[repr(C)]
@@ -241,6 +332,8 @@ pub struct Generation {
     peers: *const Peer,
     turns: *const UnsafeCell<Turn>,
     levels: *const Level,
+    /// No server of the cluster has ever had this number, or a higher one.
+    next_id: u32,
     peers_length: u32,
     levels_length: u32,
     method: Method,
@@ -335,6 +428,7 @@ impl Generation {
                 peers: peers.as_ptr(),
                 turns: turns.as_ptr(),
                 levels: levels.as_ptr(),
+                next_id: 0,
                 peers_length: 0,
                 levels_length: plan.levels.len() as u32,
                 method: plan.method,
@@ -345,6 +439,7 @@ impl Generation {
                 deleted: plan.is_deleted,
             });
             let mut repeats = false;
+            let mut ids = Ids::new(plan, before);
 
             let mut index = 0;
             for (number, level_plan) in plan.levels.iter().enumerate() {
@@ -377,6 +472,7 @@ impl Generation {
                         }
                     };
                     let origin = origins.get(&(key, peer_plan.address, *nth));
+                    let (id, parent) = ids.of(key, peer_plan, *nth);
                     peers.add(index).write(Peer {
                         server,
                         fail_timeout: peer_plan.fail_timeout,
@@ -394,6 +490,8 @@ impl Generation {
                         sticky_length: peer_plan.sticky.len() as u32,
                         found_by: keep(peer_plan.found_by.as_bytes()),
                         found_by_length: peer_plan.found_by.len() as u32,
+                        id,
+                        parent,
                         origin: origin.copied().unwrap_or(u32::MAX),
                     });
                     turns.add(index).write(UnsafeCell::new(Turn::new(peer_plan.weight)));
@@ -411,6 +509,7 @@ impl Generation {
                 });
             }
             (*generation.as_ptr()).peers_length = index as u32;
+            (*generation.as_ptr()).next_id = ids.next;
             (*generation.as_ptr()).repeats = repeats;
         }
         Ok(generation.as_ptr())
@@ -478,6 +577,11 @@ impl Generation {
     /// See [`Plan::base`].
     pub fn base(&self) -> u64 {
         self.base
+    }
+
+    /// The number of the next server that is new: none has ever had it, or a higher one.
+    pub fn next_id(&self) -> u32 {
+        self.next_id
     }
 
     /// Whether the cluster came to be at run time.

@@ -29,6 +29,7 @@ pub mod retired;
 pub mod rotation;
 pub mod select;
 pub mod server;
+pub mod statistics;
 pub mod uses;
 pub mod verdict;
 pub mod worker;

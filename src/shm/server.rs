@@ -10,11 +10,13 @@ use smallvec::SmallVec;
 
 use super::cluster::Guard;
 use super::retired::{Kind, Link};
+use super::statistics::Statistics;
 use super::uses::Uses;
 use super::worker::Slot;
 use super::{Full, Slab};
 use crate::logic::health::{Health, Record};
 use crate::logic::passive::Failures;
+use crate::logic::statistics;
 
 /// The longest message of a failed check, in bytes; a longer one is cut.
 pub const MAX_MESSAGE: usize = 63;
@@ -57,6 +59,7 @@ pub struct Server {
     /// Whether a generation that has it was taken into use.
     adopted: AtomicBool,
     uses: Uses,
+    statistics: &'static Statistics,
     guarded: UnsafeCell<Guarded>,
     name: Name,
     address: *const u8,
@@ -108,7 +111,12 @@ impl Server {
         let (layout, uses_at) =
             Layout::new::<Self>().extend(Uses::layout(slots)?).map_err(|_| Full)?;
         let (layout, address_at) = layout.extend(bytes).map_err(|_| Full)?;
-        let memory = slab.allocate(layout).ok_or(Full)?;
+        let statistics = Statistics::create(slab)?;
+        let Some(memory) = slab.allocate(layout) else {
+            // SAFETY: it was just made.
+            unsafe { statistics.free(slab) };
+            return Err(Full);
+        };
         // SAFETY: the memory holds all that was laid out, and nobody else knows of it yet. It stays
         // until it is freed by `free`, whose caller vouches for no user being left.
         unsafe {
@@ -135,6 +143,7 @@ impl Server {
                 kept: AtomicBool::new(false),
                 adopted: AtomicBool::new(false),
                 uses: Uses::write(memory.add(uses_at).cast(), slots),
+                statistics,
                 guarded: UnsafeCell::new(Guarded {
                     failures: Failures::default(),
                     message_of: 0,
@@ -157,6 +166,7 @@ impl Server {
         // SAFETY: it came from `create`; the rest is the caller's.
         unsafe {
             server.uses.free(slab);
+            server.statistics.free(slab);
             if let Some(details) = NonNull::new(server.details.load(Ordering::Relaxed)) {
                 slab.free(details.cast());
             }
@@ -408,6 +418,30 @@ impl Server {
         &self.uses
     }
 
+    /// What is counted of it.
+    #[inline]
+    pub fn statistics(&self) -> &'static Statistics {
+        self.statistics
+    }
+
+    /// What was counted of it until `now`.
+    pub fn read_statistics(&self, now: u64) -> statistics::Statistics {
+        let ejected_until = self.ejected_until.load(Ordering::Relaxed);
+        self.statistics.read(self.is_unavailable(now), ejected_until, now)
+    }
+
+    /// Whether the checks, or failed requests, have it out of use at `now`, be it kept or not.
+    fn is_unavailable(&self, now: u64) -> bool {
+        (self.is_checked() && !self.health().is_good()) || self.is_ejected(now)
+    }
+
+    /// Has the statistics know for how long it is unavailable. To be called before and after each change
+    /// of that; where one was missed, the next call finds out.
+    pub(super) fn follow_use(&self, now: u64) {
+        let ejected_until = self.ejected_until.load(Ordering::Relaxed);
+        self.statistics.follow(self.is_unavailable(now), ejected_until, now);
+    }
+
     /// A request of the worker comes to the server, unless there are `most` there already, and pins
     /// the record. Whether it came.
     #[inline]
@@ -576,6 +610,7 @@ impl Server {
         self.eject(other.ejected_until.load(Ordering::Relaxed));
         self.set_returned_at(other.returned_at());
         self.set_kept(other.is_kept());
+        self.statistics.copy_from(other.statistics);
         let failures = other.guarded(theirs).failures;
         self.failing.store(!failures.is_empty(), Ordering::Relaxed);
         let of = usize::from(other.guarded(theirs).message_of);

@@ -23,7 +23,7 @@ const MAGIC: u64 = u64::from_be_bytes(*b"checkups");
 
 /// To be raised by every change of what lies in the zone: another image of the module may find a
 /// zone that this one made.
-const LAYOUT_VERSION: u64 = 5;
+const LAYOUT_VERSION: u64 = 6;
 
 /// The first number of a zone is by its age; see [`Root::next_version`].
 const VERSIONS_A_SECOND: u64 = 1_000_000;
@@ -398,8 +398,9 @@ impl Root {
         Ok(cluster)
     }
 
-    /// Takes into use what was reserved.
-    pub fn publish_reserved(&self, slab: &impl Slab, cluster: &Cluster) {
+    /// Takes into use what was reserved, at `now` in monotonic milliseconds: a server that is new among
+    /// others does not have its whole share at once where it starts slowly.
+    pub fn publish_reserved(&self, slab: &impl Slab, cluster: &Cluster, now: u64) {
         let rotation = cluster.reserved().load(Ordering::Acquire);
         // SAFETY: null, or made in this zone, and not in use yet.
         let Some(new) = (unsafe { rotation.as_ref() }) else { return };
@@ -408,6 +409,11 @@ impl Root {
         let is_live = |generation: &Generation| !generation.is_deleted();
         let (was_there, is_there) = (before.is_some_and(is_live), is_live(new.generation()));
         let is_born = new.generation().is_born();
+        for peer in new.generation().peers().iter().filter(|_| was_there) {
+            if peer.slow_start != 0 && !peer.server.is_adopted() {
+                peer.server.set_returned_at(now);
+            }
+        }
         self.publish(cluster, rotation);
         if is_born && is_there {
             cluster.keep();

@@ -209,6 +209,7 @@ impl Loop {
             if cluster.align(&current.check_keys()) {
                 self.refresh(cluster);
             }
+            cluster.follow_use(process::now());
             announce(cluster);
         }
         self.take(wanted);

@@ -172,14 +172,28 @@ impl Entry {
 
     #[cold]
     fn read(&self, version: u64, parse: Parse) -> Current {
-        let place = worker::place().zip(worker::configuration());
-        if let Some((((root, slot), configuration), records)) = place.zip(self.records.get()) {
-            let visit = root.visit(slot);
-            let generation = records.generation(&visit);
-            if let Some(found) = generation.and_then(|found| self.of(found, configuration, parse)) {
-                return found;
-            }
-        }
+        let found = self.with_generation(|generation, configuration| {
+            let mut current = self
+                .of(generation, configuration, parse)
+                .unwrap_or_else(|| self.as_configured(generation.settings()));
+            plan::number(&mut current.settings.levels, generation);
+            current
+        });
+        found.unwrap_or_else(|| self.as_configured(version))
+    }
+
+    /// Gives the generation in use to `body`. `None`: there is none.
+    pub fn with_generation<T>(
+        &self,
+        body: impl FnOnce(&Generation, &'static Configuration) -> T,
+    ) -> Option<T> {
+        let ((root, slot), configuration) = worker::place().zip(worker::configuration())?;
+        let visit = root.visit(slot);
+        let generation = self.records.get()?.generation(&visit)?;
+        Some(body(generation, configuration))
+    }
+
+    fn as_configured(&self, version: u64) -> Current {
         match &self.configured {
             Some(configured) => Current {
                 settings: settings::Cluster { version, ..configured.settings.clone() },
@@ -230,7 +244,10 @@ impl Entry {
         let current = self.whole();
         let found = self.of_nginx().filter(|_| !current.is_deleted).and_then(Watch::levels);
         match found {
-            Some((levels, _)) => settings::Cluster { levels, ..current.settings.clone() },
+            Some((mut levels, _)) => {
+                self.with_generation(|generation, _| plan::number(&mut levels, generation));
+                settings::Cluster { levels, ..current.settings.clone() }
+            }
             None => current.settings.clone(),
         }
     }

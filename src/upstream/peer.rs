@@ -412,6 +412,7 @@ impl<S: Subsystem> Tries<S> {
         peer.sockaddr = address.as_ptr().cast_mut().cast();
         peer.socklen = address.len() as _;
         peer.name = ptr::from_ref(server.name_ref()).cast_mut().cast();
+        server.statistics().select(began.at);
         self.at_work = true;
         self.visited.0.push(began);
         NGX_OK as ngx_int_t
@@ -448,6 +449,10 @@ impl<S: Subsystem> Tries<S> {
         }
         let Some(visit) = self.visited.0.last_mut() else { return };
         let selected = visit.selected;
+        let now = process::now();
+        // SAFETY: nginx works on the request: it has just called us for it.
+        let traffic = unsafe { S::traffic(self.session) };
+        selected.server.statistics().end(traffic, now.saturating_sub(visit.at));
 
         let failed = state & NGX_PEER_FAILED as ngx_uint_t != 0;
         // SAFETY: nginx works on the request: it has just called us for it.
@@ -477,7 +482,7 @@ impl<S: Subsystem> Tries<S> {
             self.explain(peer, level_is_over);
         }
 
-        let ejected = self.cluster.release(self.slot, &selected, answer.outcome, process::now());
+        let ejected = self.cluster.release(self.slot, &selected, answer.outcome, now);
         if let Some(ejected) = ejected {
             report_ejection(self.entry.name(), selected.server.name(), ejected);
         }

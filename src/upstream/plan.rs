@@ -1,6 +1,7 @@
 //! What is to be in the zone where a cluster has certain settings.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use crate::logic::balance::ring;
 use crate::logic::settings::{self, Cluster, Level, Server};
@@ -32,6 +33,7 @@ pub fn plan<'a>(settings: &Cluster, (levels, addresses): (&'a [Level], &'a Addre
         ring: ring::base(server.written.as_bytes()),
         sticky: server.sticky.as_bytes(),
         found_by: if server.resolve { &server.written } else { "" },
+        id: server.id,
     };
     let level = |(level, addresses): (&'a Level, &'a Vec<Vec<u8>>)| LevelPlan {
         name: level.name.as_deref().unwrap_or_default(),
@@ -79,6 +81,35 @@ pub fn list(settings: &Cluster, found: impl Fn(&Server) -> Vec<String>) -> Liste
         listed.1.push(addresses);
     }
     listed
+}
+
+/// Gives the servers of a cluster the numbers that they have in the zone.
+pub fn number(levels: &mut [Level], generation: &Generation) {
+    for (level, found) in levels.iter_mut().zip(generation.levels()) {
+        let mut addresses: HashMap<(&str, usize), u32> = HashMap::new();
+        let mut names: HashMap<&str, u32> = HashMap::new();
+        let mut seen: HashMap<&str, usize> = HashMap::new();
+        for peer in &generation.peers()[found.range()] {
+            match peer.parent() {
+                Some(parent) => drop(names.insert(peer.found_by(), parent)),
+                None => {
+                    let nth = seen.entry(peer.server.name()).or_default();
+                    addresses.insert((peer.server.name(), *nth), peer.id);
+                    *nth += 1;
+                }
+            }
+        }
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for server in &mut level.servers {
+            server.id = if server.resolve {
+                names.get(&*known_as(server)).copied()
+            } else {
+                let nth = seen.entry(server.server.clone()).or_default();
+                *nth += 1;
+                addresses.get(&(server.server.as_str(), *nth - 1)).copied()
+            };
+        }
+    }
 }
 
 /// What a server is known by, and all the addresses of a name.

@@ -1,6 +1,7 @@
 //! What differs between the subsystems of nginx.
 
 use crate::shm::cluster::Outcome;
+use crate::shm::statistics::Traffic;
 
 /// A subsystem that has upstreams.
 pub trait Subsystem {
@@ -21,6 +22,12 @@ pub trait Subsystem {
     /// # Safety
     /// `session` is one that nginx works on at the moment.
     unsafe fn answer(session: *mut Self::Session, counts: impl Fn(u16) -> bool) -> Answer;
+
+    /// What the try that ends now came to.
+    ///
+    /// # Safety
+    /// `session` is one that nginx works on at the moment.
+    unsafe fn traffic(session: *mut Self::Session) -> Traffic;
 
     /// Whether nginx would try another server after a failed try, if it were allowed to.
     ///

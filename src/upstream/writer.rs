@@ -56,6 +56,8 @@ pub struct Done {
     pub is_new: bool,
     /// What is different.
     pub difference: Vec<Difference>,
+    /// The server that was added, or that was changed by its number, and the place of its level.
+    pub server: Option<Box<(Server, usize)>>,
 }
 
 /// The changes of this worker.
@@ -108,6 +110,8 @@ struct Pending {
     /// What comes of them; `None`: it is deleted.
     settings: Option<Cluster>,
     version: u64,
+    /// The number of the next server that is new.
+    next_id: u32,
     /// The settings that came to be by them as text, the newest first, and perhaps those that the
     /// configuration has.
     lines: VecDeque<(u64, String)>,
@@ -273,7 +277,7 @@ async fn carry_out(
     for ((pending, cluster), kept) in reserved.into_iter().zip(kept) {
         configuration.with_slab(|slab| match &kept {
             Ok(()) => {
-                root.publish_reserved(slab, cluster);
+                root.publish_reserved(slab, cluster, process::now());
                 // The checks may have found something since the order was made. Where there is no
                 // room for another one, the scan picks.
                 let _ = root.refresh(slab, cluster);
@@ -334,7 +338,12 @@ fn take_in(
                 return Err(Refusal::BalancedByNginx.into());
             }
             let lines = place.map(|place| &pending[place].lines);
-            earlier(configuration, entry.as_deref(), before, lines, *version, &around)?
+            let earlier =
+                earlier(configuration, entry.as_deref(), before, lines, *version, &around)?;
+            earlier.map(|mut earlier| {
+                change::renumber(before, &mut earlier);
+                earlier
+            })
         }
         change => change::apply(before.as_ref(), &order.name, change, &around)?,
     };
@@ -351,9 +360,22 @@ fn take_in(
     }
     let difference = change::difference(before.as_ref(), after.as_ref());
     let (name, is_new) = (order.name.clone(), before.is_none());
+    let mut next_id = match place {
+        Some(place) => pending[place].next_id,
+        None => next_id(configuration, root, &name),
+    };
+    let server = match &order.change {
+        Change::AddServer { .. } => Some(next_id),
+        Change::PatchServer { which: change::Which::Id(id), .. } => Some(*id),
+        _ => None,
+    };
+    if let Some(after) = &mut after {
+        next_id = change::number_servers(after, next_id);
+    }
+    let server = server.and_then(|id| after.as_ref()?.server(id)).map(Box::new);
     if order.is_dry_run || difference.is_empty() {
         let version = version.unwrap_or_default();
-        return Err(Answer::Unchanged(Done { name, version, is_new: false, difference }));
+        return Err(Answer::Unchanged(Done { name, version, is_new: false, difference, server }));
     }
 
     let version = root.next_version();
@@ -369,15 +391,32 @@ fn take_in(
         let as_configured = current.filter(|current| !current.is_changed && base != 0);
         let lines = as_configured.map(|it| line(it.settings.version, Some(&it.settings)));
         let lines = lines.into_iter().collect();
-        let (settings, answers) = (None, Vec::new());
-        pending.push(Pending { name: name.clone(), entry, settings, version, lines, answers });
+        pending.push(Pending {
+            name: name.clone(),
+            entry,
+            settings: None,
+            version,
+            next_id,
+            lines,
+            answers: Vec::new(),
+        });
         pending.len() - 1
     });
     let pending = &mut pending[place];
+    pending.next_id = next_id;
     pending.lines.push_front(line(version, after.as_ref()));
     pending.lines.truncate(1 + MAX_EARLIER);
     (pending.settings, pending.version) = (after, version);
-    Ok((place, Done { name, version, is_new, difference }))
+    Ok((place, Done { name, version, is_new, difference, server }))
+}
+
+/// The number of the next server of a cluster that is new.
+fn next_id(configuration: &Configuration, root: &Root, name: &str) -> u32 {
+    let of_zone = configuration.with_slab(|_| {
+        let guard = root.cluster(name)?.lock();
+        Some(guard.generation()?.next_id())
+    });
+    of_zone.flatten().unwrap_or(0)
 }
 
 /// Whether the block of a cluster is the one that this worker knows of, or there is none as it knows. A

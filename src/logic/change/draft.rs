@@ -74,6 +74,7 @@ pub struct ServerDraft {
     pub check_port: Given<Number>,
     #[serde(default, deserialize_with = "given")]
     pub check_host: Given<String>,
+    pub route: Option<String>,
     /// What `GET clusters/NAME/servers` shows.
     pub level: Option<Value>,
 }

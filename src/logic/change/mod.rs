@@ -64,6 +64,31 @@ pub trait KnownChecks {
     fn has_tls(&self) -> bool;
 }
 
+/// Where a server is added.
+#[derive(Debug)]
+pub enum Target {
+    /// To the level that the body names, or else to the first one.
+    First,
+    /// To the level of this name or number.
+    Level(String),
+    /// To the second level, which comes to be where there is none.
+    Backup,
+}
+
+/// Which server is meant.
+#[derive(Debug)]
+pub enum Which {
+    /// All lines of an address in a level, which keeps a server at least.
+    Address {
+        /// The address.
+        server: String,
+        /// The name or the number of the level; `None`: there is one level that has it.
+        level: Option<String>,
+    },
+    /// That of this number. It may get another address, and may be the last one of its level.
+    Id(u32),
+}
+
 /// What somebody wants changed of a cluster.
 #[derive(Debug)]
 pub enum Change {
@@ -71,29 +96,22 @@ pub enum Change {
     Put(Box<ClusterDraft>),
     /// It is not to be there.
     Delete,
-    /// A level, the first one if none is named, is to have one more server.
+    /// A level is to have one more server.
     AddServer {
-        /// The name or the number of the level.
-        level: Option<String>,
+        /// The level.
+        level: Target,
         /// The server.
         draft: Box<ServerDraft>,
     },
     /// A server is to be different.
     PatchServer {
-        /// Its address.
-        server: String,
-        /// The name or the number of its level; `None`: there is one level that has it.
-        level: Option<String>,
+        /// The server.
+        which: Which,
         /// What is to be different.
         draft: Box<ServerDraft>,
     },
     /// A server is not to be there.
-    DeleteServer {
-        /// Its address.
-        server: String,
-        /// The name or the number of its level; `None`: there is one level that has it.
-        level: Option<String>,
-    },
+    DeleteServer(Which),
     /// It is to be as it was at this version.
     Rollback(u64),
 }
@@ -114,15 +132,16 @@ impl Change {
             (Resource::Cluster(name), Method::Put) => (*name, Self::Put(Box::new(parse(body)?))),
             (Resource::Cluster(name), Method::Delete) => (*name, Self::Delete),
             (Resource::Servers(name), Method::Post) => {
-                (*name, Self::AddServer { level: level(), draft: Box::new(parse(body)?) })
+                let level = level().map_or(Target::First, Target::Level);
+                (*name, Self::AddServer { level, draft: Box::new(parse(body)?) })
             }
             (Resource::Server { cluster, server }, Method::Patch) => {
-                let (server, draft) = ((*server).to_owned(), Box::new(parse(body)?));
-                (*cluster, Self::PatchServer { server, level: level(), draft })
+                let which = Which::Address { server: (*server).to_owned(), level: level() };
+                (*cluster, Self::PatchServer { which, draft: Box::new(parse(body)?) })
             }
             (Resource::Server { cluster, server }, Method::Delete) => {
-                let server = (*server).to_owned();
-                (*cluster, Self::DeleteServer { server, level: level() })
+                let which = Which::Address { server: (*server).to_owned(), level: level() };
+                (*cluster, Self::DeleteServer(which))
             }
             (Resource::Rollback(name), Method::Post) => {
                 let draft: RollbackDraft = parse(body)?;
@@ -150,10 +169,9 @@ impl Change {
                 draft.cluster.is_some() || servers.any(|server| is_name(&server.0))
             }
             Self::AddServer { draft, .. } => is_name(draft),
-            Self::Delete
-            | Self::PatchServer { .. }
-            | Self::DeleteServer { .. }
-            | Self::Rollback(_) => false,
+            Self::Delete | Self::PatchServer { .. } | Self::DeleteServer(_) | Self::Rollback(_) => {
+                false
+            }
         }
     }
 }
@@ -167,12 +185,19 @@ fn invalid(reason: impl Display) -> Refusal {
     Refusal::invalid(&reason.to_string())
 }
 
-fn number(name: &str, number: &Number, least: u32, most: u32) -> Result<u32, Refusal> {
-    Word::new(format!("{name}={number}").as_bytes()).number(least, most).map_err(invalid)
+/// The same of a member of a server.
+fn of_member(member: &'static str, reason: impl Display) -> Refusal {
+    Refusal::invalid_member(member, &reason.to_string())
 }
 
-fn time(name: &str, text: &str, least: Time) -> Result<Time, Refusal> {
-    Word::new(format!("{name}={text}").as_bytes()).time(least).map_err(invalid)
+fn number(name: &'static str, number: &Number, least: u32, most: u32) -> Result<u32, Refusal> {
+    let number = Word::new(format!("{name}={number}").as_bytes()).number(least, most);
+    number.map_err(|error| of_member(name, error))
+}
+
+fn time(name: &'static str, text: &str, least: Time) -> Result<Time, Refusal> {
+    let time = Word::new(format!("{name}={text}").as_bytes()).time(least);
+    time.map_err(|error| of_member(name, error))
 }
 
 /// What comes of a change of the cluster of this name, which has the settings `current`; `None`: there
@@ -198,16 +223,7 @@ pub fn apply(
         Change::Delete => return Ok(None),
         Change::Rollback(_) => return Err(Refusal::Internal),
         Change::AddServer { level, draft } => {
-            let in_body = match &draft.level {
-                None => None,
-                Some(Value::String(name)) => Some(name.clone()),
-                Some(Value::Number(number)) => Some(number.to_string()),
-                Some(_) => return Err(invalid("\"level\" must be the name or number of a level")),
-            };
-            let place = match level.as_ref().or(in_body.as_ref()) {
-                Some(level) => place_of(&after, level).ok_or(Refusal::LevelNotFound)?,
-                None => 0,
-            };
+            let place = place_to_add(&mut after, level, draft)?;
             let server = server::whole(draft, around)?;
             let level = after.levels.get_mut(place).ok_or(Refusal::LevelNotFound)?;
             if level.servers.iter().any(|other| is_same(other, &server)) {
@@ -215,15 +231,23 @@ pub fn apply(
             }
             level.servers.push(server);
         }
-        Change::PatchServer { server, level, draft } => {
+        Change::PatchServer { which: Which::Address { server, level }, draft } => {
             refuse_address(server, draft)?;
             let place = place_of_server(&after, server, level.as_deref())?;
             let servers = after.levels[place].servers.iter_mut();
             for found in servers.filter(|other| is_called(other, server)) {
-                server::patch(found, draft)?;
+                server::patch(found, draft, around)?;
             }
         }
-        Change::DeleteServer { server, level } => {
+        Change::PatchServer { which: Which::Id(id), draft } => {
+            let (level, place) = place_of_id(&after, *id)?;
+            let servers = &mut after.levels[level].servers;
+            if let Some(text) = &draft.server {
+                replace_address(servers, place, text, around)?;
+            }
+            server::patch(&mut servers[place], draft, around)?;
+        }
+        Change::DeleteServer(Which::Address { server, level }) => {
             let place = place_of_server(&after, server, level.as_deref())?;
             let servers = &mut after.levels[place].servers;
             servers.retain(|other| !is_called(other, server));
@@ -231,9 +255,87 @@ pub fn apply(
                 return Err(Refusal::LastServer);
             }
         }
+        Change::DeleteServer(Which::Id(id)) => {
+            let (level, place) = place_of_id(&after, *id)?;
+            after.levels[level].servers.remove(place);
+            let is_spare = |level: &Level| level.servers.is_empty() && level.name.is_none();
+            while after.levels.len() > 1 && after.levels.last().is_some_and(is_spare) {
+                after.levels.pop();
+            }
+        }
     }
     check(&after)?;
     Ok(Some(after))
+}
+
+/// Where a server is added.
+fn place_to_add(
+    cluster: &mut Cluster,
+    level: &Target,
+    draft: &ServerDraft,
+) -> Result<usize, Refusal> {
+    let of_body = match &draft.level {
+        None => None,
+        Some(Value::String(name)) => Some(name.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        Some(_) => return Err(invalid("\"level\" must be the name or number of a level")),
+    };
+    let named = match level {
+        Target::First => of_body.as_ref(),
+        Target::Level(level) => Some(level),
+        Target::Backup => {
+            cluster.levels.resize_with(cluster.levels.len().max(2), Level::default);
+            return Ok(1);
+        }
+    };
+    named.map_or(Ok(0), |level| place_of(cluster, level).ok_or(Refusal::LevelNotFound))
+}
+
+/// Gives a server of a level another address, unless it has that.
+fn replace_address(
+    servers: &mut [Server],
+    place: usize,
+    text: &str,
+    around: &Surroundings<'_>,
+) -> Result<(), Refusal> {
+    let mut server = servers[place].clone();
+    if is_called(&server, text) {
+        return Ok(());
+    }
+    if server.resolve {
+        return Err(Refusal::AddressImmutable);
+    }
+    server::readdress(&mut server, text, around)?;
+    if server.server != servers[place].server {
+        if servers.iter().any(|other| is_same(other, &server)) {
+            return Err(Refusal::ServerExists);
+        }
+        servers[place] = server;
+    }
+    Ok(())
+}
+
+/// The level and the place in it of the server of this number.
+fn place_of_id(cluster: &Cluster, id: u32) -> Result<(usize, usize), Refusal> {
+    let mut levels = cluster.levels.iter().enumerate();
+    let found = levels.find_map(|(level, it)| {
+        let place = it.servers.iter().position(|server| server.id == Some(id))?;
+        Some((level, place))
+    });
+    found.ok_or(Refusal::ServerNotFound)
+}
+
+/// Numbers the servers that have no number yet, from `next` on, and returns the one behind the last.
+/// Of two with one number the first has it.
+pub fn number_servers(cluster: &mut Cluster, mut next: u32) -> u32 {
+    let mut taken = HashSet::new();
+    for server in cluster.levels.iter_mut().flat_map(|level| &mut level.servers) {
+        if server.id.is_none_or(|id| !taken.insert(id)) {
+            server.id = Some(next);
+            next += 1;
+        }
+    }
+    next
 }
 
 /// A check that is kept by its parameters.
@@ -456,7 +558,7 @@ fn limits(
     Ok(())
 }
 
-fn at_least_a_moment(name: &str, text: Option<&str>) -> Result<Option<Time>, Refusal> {
+fn at_least_a_moment(name: &'static str, text: Option<&str>) -> Result<Option<Time>, Refusal> {
     text.map(|text| time(name, text, Time::milliseconds(1))).transpose()
 }
 
@@ -487,7 +589,7 @@ fn levels(
     }
     let known = Known::of(current);
     let mut names = HashSet::new();
-    let mut levels = Vec::new();
+    let mut levels: Vec<Level> = Vec::new();
     for (place, draft) in drafts.iter().enumerate() {
         let shown = draft.name.clone().unwrap_or_else(|| (place + 1).to_string());
         if let Some(name) = &draft.name {
@@ -498,10 +600,10 @@ fn levels(
                 return Err(invalid(format!("level {name:?} is there twice")));
             }
         }
-        if draft.servers.is_empty() {
+        let draft_name = draft.name.as_deref();
+        if draft.servers.is_empty() && !known.has_empty(draft_name, place) {
             return Err(invalid(format!("level {shown:?} has no servers")));
         }
-        let draft_name = draft.name.as_deref();
         let mut level = Level { name: draft.name.clone(), ..Level::default() };
         let (tries, timeout) = (Some(draft.tries.clone()), Some(draft.tries_timeout.clone()));
         limits(&mut level.limits, &tries, &timeout)?;
@@ -514,21 +616,52 @@ fn levels(
             // A configuration may have it more than once, and what GET shows of it is taken.
             let times = seen.entry((server.server.clone(), server.service.clone())).or_insert(0);
             *times += 1;
-            let allowed = known.times(draft_name, place, &server).max(1);
-            if *times > allowed {
+            if *times > known.times(draft_name, place, &server).max(1) {
                 let text = &server.server;
                 return Err(invalid(format!("server {text:?} is twice in level {shown:?}")));
             }
-            if let Some(before) = known.find(draft_name, place, &server) {
+            let stays = known.in_level(draft_name, place, &server, *times - 1);
+            if let Some(before) = stays.or_else(|| known.anywhere(&server)) {
                 server.written.clone_from(&before.written);
-                server.sticky.clone_from(&before.sticky);
                 server.addresses.clone_from(&before.addresses);
+                if server.route == before.route {
+                    server.sticky.clone_from(&before.sticky);
+                }
             }
             level.servers.push(server);
         }
         levels.push(level);
     }
+    keep_numbers(&known, &mut levels);
     Ok(levels)
+}
+
+/// Has the servers that were there before keep their numbers.
+pub fn renumber(before: &Cluster, after: &mut Cluster) {
+    keep_numbers(&Known::of(Some(before)), &mut after.levels);
+}
+
+fn keep_numbers(known: &Known<'_>, levels: &mut [Level]) {
+    let (mut taken, mut others) = (HashSet::new(), Vec::new());
+    for (place, level) in levels.iter_mut().enumerate() {
+        let mut seen: HashMap<_, usize> = HashMap::new();
+        for (index, server) in level.servers.iter_mut().enumerate() {
+            let nth = seen.entry((server.server.clone(), server.service.clone())).or_default();
+            let before = known.in_level(level.name.as_deref(), place, server, *nth);
+            *nth += 1;
+            server.id = before.and_then(|before| before.id);
+            match server.id {
+                Some(id) => drop(taken.insert(id)),
+                None => others.push((place, index)),
+            }
+        }
+    }
+    // To another level it goes only where the server is not in its own any more.
+    for (place, index) in others {
+        let server = &mut levels[place].servers[index];
+        let id = known.anywhere(server).and_then(|before| before.id);
+        server.id = id.filter(|id| taken.insert(*id));
+    }
 }
 
 /// What a server is known by: the name of its level, or else the place of that, and what is written.
@@ -536,22 +669,24 @@ type ServerKey<'a> = (Option<&'a str>, usize, &'a str, Option<&'a str>);
 
 /// The servers that a cluster had.
 struct Known<'a> {
-    by_level: HashMap<ServerKey<'a>, (&'a Server, usize)>,
+    by_level: HashMap<ServerKey<'a>, Vec<&'a Server>>,
     anywhere: HashMap<(&'a str, Option<&'a str>), &'a Server>,
+    levels: &'a [Level],
 }
 
 impl<'a> Known<'a> {
     fn of(current: Option<&'a Cluster>) -> Self {
-        let (mut by_level, mut anywhere) = (HashMap::new(), HashMap::new());
+        let mut by_level: HashMap<_, Vec<_>> = HashMap::new();
+        let mut anywhere = HashMap::new();
         let levels = current.map_or(&[][..], |current| &current.levels);
         for (place, level) in levels.iter().enumerate() {
             for server in &level.servers {
                 let key = Self::key(level.name.as_deref(), place, server);
-                by_level.entry(key).or_insert((server, 0)).1 += 1;
+                by_level.entry(key).or_default().push(server);
                 anywhere.entry((key.2, key.3)).or_insert(server);
             }
         }
-        Self { by_level, anywhere }
+        Self { by_level, anywhere, levels }
     }
 
     fn key<'b>(level: Option<&'b str>, place: usize, server: &'b Server) -> ServerKey<'b> {
@@ -559,16 +694,35 @@ impl<'a> Known<'a> {
         (level, place, &server.server, server.service.as_deref())
     }
 
-    /// The same server as it was: in the same level, or else in another.
-    fn find(&self, level: Option<&str>, place: usize, server: &Server) -> Option<&'a Server> {
-        let key = Self::key(level, place, server);
-        let in_level = self.by_level.get(&key).map(|(server, _)| *server);
-        in_level.or_else(|| self.anywhere.get(&(key.2, key.3)).copied())
-    }
-
     /// How often its level had it.
     fn times(&self, level: Option<&str>, place: usize, server: &Server) -> usize {
-        self.by_level.get(&Self::key(level, place, server)).map_or(0, |(_, times)| *times)
+        self.by_level.get(&Self::key(level, place, server)).map_or(0, Vec::len)
+    }
+
+    /// The same server in its level, of several this one.
+    fn in_level(
+        &self,
+        level: Option<&str>,
+        place: usize,
+        server: &Server,
+        nth: usize,
+    ) -> Option<&'a Server> {
+        self.by_level.get(&Self::key(level, place, server))?.get(nth).copied()
+    }
+
+    /// The same server in any level.
+    fn anywhere(&self, server: &Server) -> Option<&'a Server> {
+        self.anywhere.get(&(server.server.as_str(), server.service.as_deref())).copied()
+    }
+
+    /// Whether the level is there, and has no servers.
+    fn has_empty(&self, name: Option<&str>, place: usize) -> bool {
+        let mut levels = self.levels.iter().enumerate();
+        let is_it = |(number, level): (usize, &Level)| match name {
+            Some(_) => level.name.as_deref() == name,
+            None => level.name.is_none() && number == place,
+        };
+        levels.any(|it| is_it(it) && it.1.servers.is_empty())
     }
 }
 

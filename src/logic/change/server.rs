@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 
 use super::draft::ServerDraft;
-use super::{invalid, number, time, Surroundings, MOST};
+use super::{invalid, number, of_member, time, Surroundings, MOST};
 use crate::logic::api::Refusal;
 use crate::logic::directive::Word;
 use crate::logic::settings::{Server, ServerCheck, Time};
 
 /// The most bytes of the path of a unix socket: there is a zero behind it.
 const MAX_PATH: usize = 107;
+
+/// The most bytes of a route, as in NGINX Plus.
+const MAX_ROUTE: usize = 32;
 
 /// The most bytes of a host name.
 const MAX_HOST: usize = 253;
@@ -35,9 +38,11 @@ impl Server {
             resolve: false,
             service: None,
             check: ServerCheck::default(),
+            route: String::new(),
             written: server.to_owned(),
             sticky: String::new(),
             addresses: Vec::new(),
+            id: None,
         }
     }
 }
@@ -56,20 +61,57 @@ pub(super) fn whole(draft: &ServerDraft, around: &Surroundings<'_>) -> Result<Se
         return Err(invalid(format!("server \"{text}\": a name is looked up again and again")));
     }
     if draft.service.is_some() && !address.is_name {
-        return Err(invalid(format!("server \"{text}\": \"service\" is for names")));
+        return Err(of_member("server", format!("server \"{text}\": \"service\" is for names")));
     }
     let mut server = Server::new(&address.text);
-    if around.has_sticky {
-        server.sticky = format!("{:x}", md5::compute(&server.server));
-    }
     server.resolve = address.is_name;
     server.service = draft.service.as_deref().map(service).transpose()?;
-    patch(&mut server, draft)?;
+    patch(&mut server, draft, around)?;
+    server.sticky = sticky(&server, around);
     Ok(server)
 }
 
+/// By what clients that stick to a server name it, where they do.
+fn sticky(server: &Server, around: &Surroundings<'_>) -> String {
+    if !around.has_sticky {
+        String::new()
+    } else if server.route.is_empty() {
+        format!("{:x}", md5::compute(&server.server))
+    } else {
+        server.route.clone()
+    }
+}
+
+/// Gives a server another address; it may be none that is a name.
+pub(super) fn readdress(
+    server: &mut Server,
+    text: &str,
+    around: &Surroundings<'_>,
+) -> Result<(), Refusal> {
+    let address = address(text, false)?;
+    if address.is_name {
+        return Err(of_member("server", format!("server {text:?}: a name cannot take its place")));
+    }
+    server.written.clone_from(&address.text);
+    server.server = address.text;
+    server.sticky = sticky(server, around);
+    Ok(())
+}
+
 /// Changes what a draft says of a server, but for its address.
-pub(super) fn patch(server: &mut Server, draft: &ServerDraft) -> Result<(), Refusal> {
+pub(super) fn patch(
+    server: &mut Server,
+    draft: &ServerDraft,
+    around: &Surroundings<'_>,
+) -> Result<(), Refusal> {
+    if let Some(route) = &draft.route {
+        if route.len() > MAX_ROUTE || route.chars().any(char::is_control) {
+            let sentence = format!("\"route\" is at most {MAX_ROUTE} bytes, none of them control");
+            return Err(of_member("route", sentence));
+        }
+        server.route.clone_from(route);
+        server.sticky = sticky(server, around);
+    }
     if let Some(weight) = &draft.weight {
         server.weight = number("weight", weight, 1, MOST)?;
     }
@@ -111,7 +153,7 @@ pub(super) fn may_be_name(text: &str) -> bool {
 fn address(text: &str, has_service: bool) -> Result<Address, Refusal> {
     let wrong = |what: &str| {
         let shown: String = text.chars().take(100).collect();
-        invalid(format!("server {shown:?}: {what}"))
+        of_member("server", format!("server {shown:?}: {what}"))
     };
     let fixed = |text: String| Ok(Address { text, is_name: false });
     if let Some(path) = text.strip_prefix("unix:") {
@@ -166,6 +208,7 @@ fn service(text: &str) -> Result<String, Refusal> {
     if (1..=MAX_HOST).contains(&text.len()) && text.bytes().all(is_fit) {
         Ok(text.to_owned())
     } else {
-        Err(invalid("\"service\" must be the name of a service, for example http"))
+        let sentence = "\"service\" must be the name of a service, for example http";
+        Err(of_member("service", sentence))
     }
 }

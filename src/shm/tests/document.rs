@@ -26,7 +26,7 @@ impl Zone {
         let plan = Plan { settings: new[0].0, ..plan.clone() };
         let documents = as_lines(new);
         let cluster = self.root.reserve(&self.heap, name, &plan, Documents::Next(&documents))?;
-        self.root.publish_reserved(&self.heap, cluster);
+        self.root.publish_reserved(&self.heap, cluster, 1);
         Ok(())
     }
 }
@@ -164,7 +164,7 @@ fn what_a_dead_process_had_reserved_is_thrown_away_unless_it_is_in_use() {
     assert_eq!(zone.heap.live(), live + 1);
 
     zone.root.reserve(&zone.heap, "api", &plan, Documents::Next(&documents)).unwrap();
-    zone.root.publish_reserved(&zone.heap, &cluster);
+    zone.root.publish_reserved(&zone.heap, &cluster, 1);
     zone.root.discard_reserved(&zone.heap, &cluster);
     assert_eq!((tries(cluster), kept(cluster)), ("A+ B".to_owned(), vec![2, 1]));
 }

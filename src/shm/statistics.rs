@@ -1,0 +1,371 @@
+//! What is counted of a server, by all workers together.
+//!
+//! Every counter is one atomic addition without any order: nobody waits for anybody, and a worker that
+//! dies takes nothing with it.
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+
+use super::{Full, Slab};
+use crate::logic::statistics::{self, lane, CLASSES, LANES, MAX_CODES};
+
+/// What one try came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// The status of the answer; 0: no header came.
+    pub status: u16,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Until the header was there, in milliseconds.
+    pub header_time: u64,
+}
+
+/// The counters of one server. Times are monotonic milliseconds.
+#[repr(C)]
+#[derive(Default)]
+pub struct Statistics {
+    /// The statuses that are counted one by one: see [`lane`].
+    codes: [AtomicU64; MAX_CODES / LANES],
+    /// How often each of them came.
+    counts: [AtomicU64; MAX_CODES],
+    /// How often others came, class by class, and those that are in no class.
+    others: [AtomicU64; CLASSES + 1],
+    requests: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    fails: AtomicU64,
+    unavailable: AtomicU64,
+    checks: AtomicU64,
+    failed_checks: AtomicU64,
+    unhealthy: AtomicU64,
+    /// 0: no check was made, 1: the last one failed, 2: it was passed.
+    last_check: AtomicU8,
+    downtime: AtomicU64,
+    /// Since when it is not available; 0: it is.
+    down_since: AtomicU64,
+    /// When it was last selected; 0: never.
+    selected_at: AtomicU64,
+    header_time: AtomicU64,
+    response_time: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, number: u64) {
+    counter.fetch_add(number, Ordering::Relaxed);
+}
+
+/// When a server came to be available again that was not from `since` on, by what is known at `now`.
+fn ended_at(since: u64, ejected_until: u64, now: u64) -> u64 {
+    let end = if ejected_until > since { ejected_until.min(now) } else { now };
+    end.max(since)
+}
+
+impl Statistics {
+    pub(super) fn create(slab: &impl Slab) -> Result<&'static Self, Full> {
+        let memory = slab.allocate(Layout::new::<Self>()).ok_or(Full)?.cast::<Self>();
+        // SAFETY: the memory holds a Self, and nobody else knows of it yet. It stays until `free`, whose
+        // caller vouches for no user being left.
+        unsafe {
+            memory.write(Self::default());
+            Ok(memory.as_ref())
+        }
+    }
+
+    /// Frees the counters.
+    ///
+    /// # Safety
+    /// They came from `create`, and nobody uses them any more, in any process.
+    pub(super) unsafe fn free(&'static self, slab: &impl Slab) {
+        // SAFETY: as the caller says.
+        unsafe { slab.free(NonNull::from(self).cast()) }
+    }
+
+    /// The server was selected for a request.
+    #[inline]
+    pub fn select(&self, now: u64) {
+        add(&self.requests, 1);
+        self.selected_at.store(now, Ordering::Relaxed);
+    }
+
+    /// A try ended, which took so many milliseconds.
+    #[inline]
+    pub fn end(&self, traffic: Traffic, milliseconds: u64) {
+        add(&self.sent, traffic.sent);
+        add(&self.received, traffic.received);
+        if traffic.status != 0 {
+            add(self.counter(traffic.status), 1);
+            add(&self.header_time, traffic.header_time);
+            add(&self.response_time, milliseconds);
+        }
+    }
+
+    #[inline]
+    fn counter(&self, status: u16) -> &AtomicU64 {
+        for (word, counts) in self.codes.iter().zip(self.counts.chunks_exact(LANES)) {
+            if let Some(lane) = lane(word.load(Ordering::Relaxed), status) {
+                return &counts[lane];
+            }
+        }
+        self.new_counter(status)
+    }
+
+    /// The counter of a status that has none yet: one of its own, or else that of its class.
+    #[cold]
+    fn new_counter(&self, status: u16) -> &AtomicU64 {
+        for (word, counts) in self.codes.iter().zip(self.counts.chunks_exact(LANES)) {
+            let taken = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |codes| {
+                // Another worker may have given it one just now.
+                let free = lane(codes, 0).filter(|_| lane(codes, status).is_none())?;
+                Some(statistics::with_lane(codes, free, status))
+            });
+            let codes = match taken {
+                Ok(before) => lane(before, 0),
+                Err(codes) => lane(codes, status),
+            };
+            if let Some(lane) = codes {
+                return &counts[lane];
+            }
+        }
+        &self.others[statistics::class(status).unwrap_or(CLASSES)]
+    }
+
+    /// A try failed.
+    pub(super) fn fail(&self) {
+        add(&self.fails, 1);
+    }
+
+    /// Failed tries put the server out of use.
+    pub(super) fn become_unavailable(&self) {
+        add(&self.unavailable, 1);
+    }
+
+    /// A check was made.
+    pub(super) fn check(&self, is_passed: bool) {
+        add(&self.checks, 1);
+        add(&self.failed_checks, u64::from(!is_passed));
+        self.last_check.store(1 + u8::from(is_passed), Ordering::Relaxed);
+    }
+
+    /// The checks put the server out of use.
+    pub(super) fn become_unhealthy(&self) {
+        add(&self.unhealthy, 1);
+    }
+
+    /// Takes in at `now` whether the server is available. To be called before and after each change of
+    /// that; but nobody tells when the time is over for which failed tries put it out of use:
+    /// `ejected_until` is when that was.
+    pub(super) fn follow(&self, is_down: bool, ejected_until: u64, now: u64) {
+        let since = self.down_since.load(Ordering::Relaxed);
+        if is_down && since == 0 {
+            self.down_since.store(now.max(1), Ordering::Relaxed);
+        } else if !is_down && since != 0 {
+            self.down_since.store(0, Ordering::Relaxed);
+            add(&self.downtime, ended_at(since, ejected_until, now) - since);
+        }
+    }
+
+    /// What was counted until `now`, at which the server is available or not; see
+    /// [`follow`](Self::follow).
+    pub(super) fn read(
+        &self,
+        is_down: bool,
+        ejected_until: u64,
+        now: u64,
+    ) -> statistics::Statistics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut codes = Vec::new();
+        for (word, counts) in self.codes.iter().zip(self.counts.chunks_exact(LANES)) {
+            let word = read(word);
+            let of_lane = |(lane, count)| (statistics::in_lane(word, lane), read(count));
+            codes.extend(counts.iter().enumerate().map(of_lane));
+        }
+        codes.retain(|(status, count)| *status != 0 && *count != 0);
+        codes.sort_unstable();
+        codes.dedup_by(|next, one| {
+            // Where a reset came in between a status may have two.
+            let is_same = next.0 == one.0;
+            one.1 += if is_same { next.1 } else { 0 };
+            is_same
+        });
+        let (mut classes, mut responses) = ([0; CLASSES], 0);
+        for (status, count) in &codes {
+            responses += count;
+            if let Some(class) = statistics::class(*status) {
+                classes[class] += count;
+            }
+        }
+        let mut other_codes = 0;
+        for (class, counter) in self.others.iter().enumerate() {
+            let count = read(counter);
+            other_codes += count;
+            if let Some(place) = classes.get_mut(class) {
+                *place += count;
+            }
+        }
+        let since = read(&self.down_since);
+        let end = if is_down { now } else { ended_at(since, ejected_until, now) };
+        let lasted = if since == 0 { 0 } else { end.saturating_sub(since) };
+        statistics::Statistics {
+            requests: read(&self.requests),
+            classes,
+            codes,
+            other_codes,
+            responses: responses + other_codes,
+            sent: read(&self.sent),
+            received: read(&self.received),
+            fails: read(&self.fails),
+            unavailable: read(&self.unavailable),
+            checks: read(&self.checks),
+            failed_checks: read(&self.failed_checks),
+            unhealthy: read(&self.unhealthy),
+            last_passed: match self.last_check.load(Ordering::Relaxed) {
+                0 => None,
+                last => Some(last == 2),
+            },
+            downtime: read(&self.downtime) + lasted,
+            down_since: is_down.then_some(if since == 0 { now } else { since }),
+            selected_at: Some(read(&self.selected_at)).filter(|at| *at != 0),
+            header_time: read(&self.header_time),
+            response_time: read(&self.response_time),
+        }
+    }
+
+    fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
+        let Self { codes, counts, others, .. } = self;
+        let single = [
+            &self.requests,
+            &self.sent,
+            &self.received,
+            &self.fails,
+            &self.unavailable,
+            &self.checks,
+            &self.failed_checks,
+            &self.unhealthy,
+            &self.downtime,
+            &self.down_since,
+            &self.selected_at,
+            &self.header_time,
+            &self.response_time,
+        ];
+        codes.iter().chain(counts).chain(others).chain(single)
+    }
+
+    /// Begins anew at `now`. What is counted at the same moment may come to either side.
+    pub(super) fn reset(&self, now: u64) {
+        let (since, selected_at) =
+            (self.down_since.load(Ordering::Relaxed), self.selected_at.load(Ordering::Relaxed));
+        self.counters().for_each(|counter| counter.store(0, Ordering::Relaxed));
+        self.last_check.store(0, Ordering::Relaxed);
+        self.selected_at.store(selected_at, Ordering::Relaxed);
+        if since != 0 {
+            self.down_since.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes over what was counted of the same server in another zone.
+    pub(super) fn copy_from(&self, other: &Self) {
+        for (own, other) in self.counters().zip(other.counters()) {
+            own.store(other.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.last_check.store(other.last_check.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    fn answer(status: u16) -> Traffic {
+        Traffic { status, sent: 10, received: 20, header_time: 3 }
+    }
+
+    #[test]
+    fn requests_are_counted() {
+        let statistics = Statistics::default();
+        for status in [200, 404, 200, 502, 200] {
+            statistics.select(7);
+            statistics.end(answer(status), 5);
+        }
+        statistics.select(9);
+        statistics.end(Traffic { status: 0, ..answer(0) }, 1000);
+        statistics.fail();
+        let read = statistics.read(false, 0, 100);
+        assert_eq!(read.requests, 6);
+        assert_eq!(read.codes, [(200, 3), (404, 1), (502, 1)]);
+        assert_eq!((read.classes, read.responses, read.other_codes), ([0, 3, 0, 1, 1], 5, 0));
+        assert_eq!((read.sent, read.received, read.fails), (60, 120, 1));
+        assert_eq!((read.mean_header_time(), read.mean_response_time()), (Some(3), Some(5)));
+        assert_eq!(read.selected_at, Some(9));
+        statistics.reset(200);
+        let after = statistics.read(false, 0, 300);
+        assert_eq!(after, statistics::Statistics { selected_at: Some(9), ..Default::default() });
+    }
+
+    #[test]
+    fn more_statuses_than_counters() {
+        let statistics = Statistics::default();
+        for status in 200..212 {
+            for _ in 0..2 {
+                statistics.end(answer(status), 0);
+            }
+        }
+        for status in [301, 404, 503, 999] {
+            statistics.end(answer(status), 0);
+        }
+        let read = statistics.read(false, 0, 0);
+        assert_eq!(read.codes, (200..208).map(|status| (status, 2)).collect::<Vec<_>>());
+        assert_eq!((read.other_codes, read.responses), (12, 28));
+        assert_eq!(read.classes, [0, 24, 1, 1, 1]);
+    }
+
+    #[test]
+    fn workers_at_once_lose_nothing() {
+        let statistics = Statistics::default();
+        thread::scope(|scope| {
+            for worker in 0..4_u16 {
+                let statistics = &statistics;
+                scope.spawn(move || {
+                    for number in 0..3000_u16 {
+                        statistics.select(1);
+                        statistics.end(answer(200 + (number + worker) % 7), 1);
+                    }
+                });
+            }
+        });
+        let read = statistics.read(false, 0, 0);
+        assert_eq!((read.requests, read.responses, read.other_codes), (12_000, 12_000, 0));
+        assert_eq!(read.codes.len(), 7);
+    }
+
+    #[test]
+    fn time_out_of_use() {
+        let statistics = Statistics::default();
+        let read = |is_down, until, now| {
+            let read = statistics.read(is_down, until, now);
+            (read.downtime, read.down_since)
+        };
+        statistics.follow(false, 0, 10);
+        assert_eq!(read(false, 0, 20), (0, None));
+        statistics.follow(true, 0, 100);
+        statistics.follow(true, 0, 150);
+        assert_eq!(read(true, 0, 160), (60, Some(100)));
+        // It came back by itself, and nobody has looked since.
+        assert_eq!(read(false, 180, 500), (80, None));
+        statistics.follow(false, 180, 500);
+        assert_eq!(read(false, 180, 600), (80, None));
+        statistics.follow(true, 0, 600);
+        statistics.reset(650);
+        assert_eq!(read(true, 0, 700), (50, Some(650)));
+        // Nobody has taken it in yet.
+        statistics.follow(false, 180, 700);
+        assert_eq!(read(true, 0, 800), (50, Some(800)));
+        let other = Statistics::default();
+        other.check(true);
+        other.check(false);
+        other.copy_from(&statistics);
+        assert_eq!(other.read(false, 0, 800), statistics.read(false, 0, 800));
+    }
+}
