@@ -66,8 +66,9 @@ fn feedback(body: &[u8]) {
             assert_eq!(value, json!({ "failed": failed }));
         }
         Err(refusal) => {
-            let body: Value = serde_json::from_str(&refusal.body("id")).unwrap();
-            assert_eq!(body["error"]["status"], refusal.status());
+            let problem = refusal.problem();
+            let body: Value = serde_json::from_str(&problem.body("id")).unwrap();
+            assert_eq!(body["error"]["status"], problem.status);
             let Refusal::BodyInvalid(sentence) = refusal else { panic!("{refusal:?}") };
             assert!(!sentence.is_empty() && sentence.len() <= api::MAX_SENTENCE, "{sentence:?}");
             assert_eq!(body["error"]["text"], sentence);

@@ -2,27 +2,27 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ptr;
 use std::rc::Rc;
 
-use ngx::core::Buffer;
 use ngx::core::Status;
 use ngx::ffi::{
-    ngx_chain_t, ngx_http_finalize_request, ngx_http_request_t, ngx_http_run_posted_requests,
-    ngx_int_t, ngx_list_part_t, ngx_table_elt_t, off_t, NGX_HTTP_DELETE, NGX_HTTP_GET,
-    NGX_HTTP_HEAD, NGX_HTTP_PATCH, NGX_HTTP_POST, NGX_HTTP_PUT,
+    ngx_http_finalize_request, ngx_http_request_t, ngx_http_run_posted_requests, ngx_int_t,
+    ngx_list_part_t, ngx_table_elt_t, off_t, NGX_HTTP_DELETE, NGX_HTTP_GET, NGX_HTTP_HEAD,
+    NGX_HTTP_PATCH, NGX_HTTP_POST, NGX_HTTP_PUT,
 };
 use ngx::http::{HTTPStatus, HttpModuleLocationConf, NgxHttpCoreModule, Request};
-use serde::Serialize;
 
+use super::answer::{finish, Answer};
 use super::module::{MainConf, Module};
-use super::{body, variables};
+use super::{body, plus};
 use crate::logic::api::{
-    self, is_json, segments, select_arguments, Arguments, Method, Precondition, Refusal, Resource,
-    ENDPOINTS, MAX_BODY,
+    self, is_json, segments, select_arguments, serves, Arguments, Method, Precondition, Problem,
+    Refusal, Resource, MAX_BODY,
 };
 use crate::logic::balance::ring;
 use crate::logic::change::{self, Change};
+use crate::logic::plus::place::{self, Place};
+use crate::logic::plus::VERSIONS;
 use crate::logic::settings;
 use crate::nginx::guard::guard;
 use crate::nginx::{conf, process};
@@ -36,6 +36,48 @@ use crate::upstream::writer::{self, Done, Order};
 /// large gets an answer of ours in most cases.
 pub(super) const MAX_READ: usize = 16 * MAX_BODY;
 
+/// What a request asks for.
+enum Asked<'a> {
+    /// By our own interface.
+    Own(Resource<'a>),
+    /// By that of NGINX Plus.
+    Plus(Place<'a>),
+}
+
+impl<'a> Asked<'a> {
+    fn at(segments: &'a [String]) -> Result<Self, Problem> {
+        if place::is_versioned(segments) {
+            return Place::at(segments).map(Self::Plus).map_err(|refusal| refusal.problem());
+        }
+        let resource = Resource::at(segments);
+        resource.map(Self::Own).ok_or_else(|| Refusal::PathNotFound.problem())
+    }
+
+    /// The methods that it serves, as the header `Allow` has them.
+    fn allow(&self) -> &'static str {
+        match self {
+            Self::Own(resource) => resource.allow(),
+            Self::Plus(place) => place.allow(),
+        }
+    }
+
+    fn problem(&self, refusal: Refusal) -> Problem {
+        match self {
+            Self::Own(_) => refusal.problem(),
+            Self::Plus(_) => plus::Refusal::from(refusal).problem(),
+        }
+    }
+
+    fn answer(&self, request: &mut Request) -> Result<Answer, Problem> {
+        match self {
+            Self::Own(resource) => {
+                answer(request.as_ref(), resource).map_err(|refusal| refusal.problem())
+            }
+            Self::Plus(place) => plus::answer(request, place).map_err(|refusal| refusal.problem()),
+        }
+    }
+}
+
 /// Answers a request: nginx's content handler of the location.
 pub(super) unsafe extern "C" fn handler(request: *mut ngx_http_request_t) -> ngx_int_t {
     guard(Status::NGX_ERROR, || {
@@ -46,21 +88,19 @@ pub(super) unsafe extern "C" fn handler(request: *mut ngx_http_request_t) -> ngx
             return status;
         }
         let segments = path(request.as_ref());
-        let resource = segments.as_deref().and_then(Resource::at);
-        let allow = resource.as_ref().map_or("", Resource::allow);
-        let answered = match (resource, method(request.as_ref())) {
-            (None, _) => Err(Refusal::PathNotFound),
-            (Some(resource), Some(method)) if resource.serves(method) && method.reads() => {
-                answer(request.as_ref(), &resource)
-            }
-            (Some(resource), Some(method)) if resource.serves(method) => {
-                match refuse_write(request, method) {
-                    // The body is read first; the answer comes from there.
-                    None => return body::read(request, Some(take_body)),
-                    Some(refusal) => Err(refusal),
-                }
-            }
-            _ => Err(Refusal::MethodNotAllowed),
+        let asked = segments.as_deref().map(Asked::at);
+        let asked = asked.unwrap_or_else(|| Err(Refusal::PathNotFound.problem()));
+        let allow = asked.as_ref().map_or("", Asked::allow);
+        let method = method(request.as_ref()).filter(|method| serves(allow, *method));
+        let answered = match (asked, method) {
+            (Err(problem), _) => Err(problem),
+            (Ok(asked), None) => Err(asked.problem(Refusal::MethodNotAllowed)),
+            (Ok(asked), Some(method)) if method.reads() => asked.answer(request),
+            (Ok(asked), Some(method)) => match refuse_write(request, &asked, method) {
+                // The body is read first; the answer comes from there.
+                None => return body::read(request, Some(take_body)),
+                Some(refusal) => Err(asked.problem(refusal)),
+            },
         };
         let discarded = request.discard_request_body();
         if discarded != Status::NGX_OK {
@@ -84,60 +124,12 @@ fn method(request: &ngx_http_request_t) -> Option<Method> {
     }
 }
 
-/// An answer that is no refusal.
-struct Answer {
-    status: HTTPStatus,
-    body: String,
-    /// The version of the cluster that it is about.
-    version: Option<u64>,
-}
-
-impl Answer {
-    fn new(value: &impl Serialize) -> Result<Self, Refusal> {
-        let body = serde_json::to_string(value).map_err(|_| Refusal::Internal)?;
-        Ok(Self { status: HTTPStatus::OK, body, version: None })
-    }
-
-    /// The same, about a cluster of this version.
-    fn of_version(self, version: u64) -> Self {
-        Self { version: Some(version), ..self }
-    }
-}
-
-/// Sends what came of a request. `allow` are the methods of its resource.
-fn finish(request: &mut Request, answered: Result<Answer, Refusal>, allow: &str) -> Status {
-    let refusal = match answered {
-        Ok(Answer { status, body, version }) => {
-            let tag = version.map(|version| format!("\"{version}\""));
-            if tag.is_some_and(|tag| request.add_header_out("ETag", &tag).is_none()) {
-                return Status::NGX_ERROR;
-            }
-            return respond(request, status, &body);
-        }
-        Err(refusal) => refusal,
-    };
-    let header = match &refusal {
-        Refusal::MethodNotAllowed => Some(("Allow", allow)),
-        Refusal::MethodDisabled if allow.starts_with("GET") => Some(("Allow", "GET, HEAD")),
-        Refusal::MethodDisabled => Some(("Allow", "")),
-        Refusal::TryAgain(_) => Some(("Retry-After", "1")),
-        _ => None,
-    };
-    if header.is_some_and(|(name, value)| request.add_header_out(name, value).is_none()) {
-        return Status::NGX_ERROR;
-    }
-    let status =
-        HTTPStatus::from_u16(refusal.status()).unwrap_or(HTTPStatus::INTERNAL_SERVER_ERROR);
-    let body = refusal.body(&request_id(request));
-    respond(request, status, &body)
-}
-
 /// The answer to a request that changes nothing.
 fn answer(request: &ngx_http_request_t, resource: &Resource<'_>) -> Result<Answer, Refusal> {
     let main = Module::main(request).ok_or(Refusal::Internal)?;
     let clusters = &main.clusters;
     match resource {
-        Resource::Root => Answer::new(&ENDPOINTS),
+        Resource::Root => Answer::new(&VERSIONS),
         Resource::Status => match status(clusters) {
             Some(status) => Answer::new(&status),
             None => Answer::new(&crate::logic::status::Status::EMPTY),
@@ -170,7 +162,11 @@ fn arguments(request: &ngx_http_request_t) -> Result<Arguments, Refusal> {
     Arguments::parse(unsafe { conf::bytes(request.args) })
 }
 
-fn cluster(main: &MainConf, name: &str) -> Result<Rc<Entry>, Refusal> {
+/// The cluster of this name.
+///
+/// # Errors
+/// Where there is none.
+pub(super) fn cluster(main: &MainConf, name: &str) -> Result<Rc<Entry>, Refusal> {
     let entry = main.clusters.find(name).ok_or(Refusal::ClusterNotFound)?;
     Some(entry).filter(|entry| !entry.current().is_deleted).ok_or(Refusal::ClusterNotFound)
 }
@@ -200,7 +196,7 @@ fn select(request: &ngx_http_request_t, entry: &Entry) -> Result<Answer, Refusal
 }
 
 /// Why a request may not change anything, before its body is read.
-fn refuse_write(request: &Request, method: Method) -> Option<Refusal> {
+fn refuse_write(request: &Request, asked: &Asked<'_>, method: Method) -> Option<Refusal> {
     let inner: &ngx_http_request_t = request.as_ref();
     let may_write =
         Module::location_conf(inner).and_then(|location| location.api).is_some_and(|api| api.write);
@@ -209,7 +205,7 @@ fn refuse_write(request: &Request, method: Method) -> Option<Refusal> {
         unsafe { inner.headers_in.content_type.as_ref().map(|header| conf::bytes(header.value)) };
     if !may_write {
         Some(Refusal::MethodDisabled)
-    } else if method.has_body() && !is_json(content_type) {
+    } else if matches!(asked, Asked::Own(_)) && method.has_body() && !is_json(content_type) {
         Some(Refusal::UnsupportedMediaType)
     } else if inner.headers_in.content_length_n > MAX_BODY as off_t {
         Some(Refusal::BodyTooLarge)
@@ -222,17 +218,11 @@ fn refuse_write(request: &Request, method: Method) -> Option<Refusal> {
 unsafe extern "C" fn take_body(request: *mut ngx_http_request_t) {
     guard((), || {
         // SAFETY: nginx calls it with the request whose body it has read.
-        let body = unsafe { body::bytes(request, MAX_BODY) };
-        let taken = match body {
-            None => Err(Refusal::Internal),
-            Some(body) if body.len() > MAX_BODY => Err(Refusal::BodyTooLarge),
-            // SAFETY: likewise.
-            Some(body) => unsafe { carry_out(request, &body) },
-        };
+        let taken = unsafe { carry_out(request) };
         let answered = match taken {
             Ok(None) => return,
             Ok(Some(answer)) => Ok(answer),
-            Err(refusal) => Err(refusal),
+            Err(problem) => Err(problem),
         };
         // SAFETY: likewise; reading the body took a reference to the request.
         unsafe { end(request, answered) }
@@ -243,7 +233,7 @@ unsafe extern "C" fn take_body(request: *mut ngx_http_request_t) {
 ///
 /// # Safety
 /// It was not answered yet.
-unsafe fn end(request: *mut ngx_http_request_t, answered: Result<Answer, Refusal>) {
+unsafe fn end(request: *mut ngx_http_request_t, answered: Result<Answer, Problem>) {
     // SAFETY: the request is there until the reference is given back that reading its body took.
     unsafe {
         let wrapped = Request::from_ngx_http_request(request);
@@ -252,48 +242,70 @@ unsafe fn end(request: *mut ngx_http_request_t, answered: Result<Answer, Refusal
     }
 }
 
+/// What comes of a request that changes something.
+pub(super) enum Outcome {
+    /// It is done.
+    Done(Answer),
+    /// This is to be changed.
+    Change(Wanted),
+}
+
+/// A change, and how it is answered.
+pub(super) struct Wanted {
+    /// The name of the cluster.
+    pub name: String,
+    /// What is to be changed.
+    pub change: Change,
+    /// Whether it is only to be shown what would change.
+    pub is_dry_run: bool,
+    /// Makes the answer.
+    pub answer: Box<Answering>,
+}
+
+/// Makes the answer of what came of a change.
+type Answering = dyn FnOnce(Result<Done, Refusal>) -> Result<Answer, Problem>;
+
 /// Carries out what a request wants changed. `None`: it is answered when it is done.
 ///
 /// # Safety
 /// The body of the request was read.
-unsafe fn carry_out(
-    request: *mut ngx_http_request_t,
-    body: &[u8],
-) -> Result<Option<Answer>, Refusal> {
+unsafe fn carry_out(request: *mut ngx_http_request_t) -> Result<Option<Answer>, Problem> {
     // SAFETY: as the caller says.
     let inner = unsafe { &*request };
-    let segments = path(inner).ok_or(Refusal::PathNotFound)?;
-    let resource = Resource::at(&segments).ok_or(Refusal::PathNotFound)?;
-    let main = Module::main(inner).ok_or(Refusal::Internal)?;
-    if let Resource::Feedback { cluster, server } = resource {
-        return feedback(main, cluster, server, body).map(Some);
+    let segments = path(inner).ok_or_else(|| Refusal::PathNotFound.problem())?;
+    let asked = Asked::at(&segments)?;
+    let refused = |refusal: Refusal| asked.problem(refusal);
+    let main = Module::main(inner).ok_or_else(|| refused(Refusal::Internal))?;
+    let method = method(inner).ok_or_else(|| refused(Refusal::MethodNotAllowed))?;
+    // SAFETY: as the caller says.
+    let body = unsafe { body::bytes(request, MAX_BODY) };
+    let body = body.ok_or_else(|| refused(Refusal::Internal))?;
+    if body.len() > MAX_BODY {
+        return Err(refused(Refusal::BodyTooLarge));
     }
-    let method = method(inner).ok_or(Refusal::MethodNotAllowed)?;
-    let arguments = arguments(inner)?;
-    let (name, change) = Change::parse(&resource, method, &arguments, body)?;
-    let is_dry_run = arguments.is_dry_run;
-    let is_addition = method == Method::Post && matches!(resource, Resource::Servers(_));
-    // SAFETY: headers live as long as the request.
-    let precondition = unsafe {
-        Precondition::parse(header(inner, b"if-match"), header(inner, b"if-none-match"))?
+    let outcome = match &asked {
+        Asked::Own(resource) => {
+            change(inner, main, resource, method, &body).map_err(|refusal| refusal.problem())
+        }
+        Asked::Plus(place) => {
+            plus::change(main, place, method, &body).map_err(|refusal| refusal.problem())
+        }
     };
+    let Wanted { name, change, is_dry_run, answer } = match outcome? {
+        Outcome::Done(answer) => return Ok(Some(answer)),
+        Outcome::Change(wanted) => wanted,
+    };
+    // SAFETY: headers live as long as the request.
+    let precondition =
+        unsafe { Precondition::parse(header(inner, b"if-match"), header(inner, b"if-none-match")) };
+    let precondition = precondition.map_err(refused)?;
 
     // An answer that comes while nginx is still in the handler of the body is sent by nginx itself.
     let is_within = Rc::new(Cell::new(true));
     let was_within = Rc::clone(&is_within);
     let connection = inner.connection;
     let reply = move |done: Result<Done, Refusal>| {
-        let answered = done.and_then(|done| {
-            let reply = change::Reply {
-                name: &done.name,
-                version: done.version,
-                is_dry_run,
-                difference: &done.difference,
-            };
-            let is_created = !is_dry_run && (done.is_new || is_addition);
-            let status = if is_created { HTTPStatus::CREATED } else { HTTPStatus::OK };
-            Ok(Answer { status, ..Answer::new(&reply)?.of_version(done.version) })
-        });
+        let answered = answer(done);
         // SAFETY: the reference that reading the body took is given back here only, and nothing else
         // ends a request whose reading is blocked, as nginx has left it.
         unsafe {
@@ -307,6 +319,38 @@ unsafe fn carry_out(
     writer::submit(&main.clusters, order);
     is_within.set(false);
     Ok(None)
+}
+
+/// What a request by our own interface wants changed.
+fn change(
+    request: &ngx_http_request_t,
+    main: &MainConf,
+    resource: &Resource<'_>,
+    method: Method,
+    body: &[u8],
+) -> Result<Outcome, Refusal> {
+    if let Resource::Feedback { cluster, server } = resource {
+        return feedback(main, cluster, server, body).map(Outcome::Done);
+    }
+    let arguments = arguments(request)?;
+    let (name, change) = Change::parse(resource, method, &arguments, body)?;
+    let is_dry_run = arguments.is_dry_run;
+    let is_addition = method == Method::Post && matches!(resource, Resource::Servers(_));
+    let answer = move |done: Result<Done, Refusal>| {
+        let answered = done.and_then(|done| {
+            let reply = change::Reply {
+                name: &done.name,
+                version: done.version,
+                is_dry_run,
+                difference: &done.difference,
+            };
+            let is_created = !is_dry_run && (done.is_new || is_addition);
+            let status = if is_created { HTTPStatus::CREATED } else { HTTPStatus::OK };
+            Ok(Answer { status, ..Answer::new(&reply)?.of_version(done.version) })
+        });
+        answered.map_err(|refusal| refusal.problem())
+    };
+    Ok(Outcome::Change(Wanted { name, change, is_dry_run, answer: Box::new(answer) }))
 }
 
 /// The value of a header of a request.
@@ -349,34 +393,4 @@ pub(super) fn path(request: &ngx_http_request_t) -> Option<Vec<String>> {
         let (uri, unparsed) = (conf::bytes(request.uri), conf::bytes(request.unparsed_uri));
         segments(uri, unparsed, conf::bytes(location.name))
     }
-}
-
-/// The variable `$request_id`.
-fn request_id(request: &mut Request) -> String {
-    // SAFETY: the value is used during this call only.
-    let value = unsafe { variables::value(request.into(), "request_id") };
-    String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
-}
-
-pub(super) fn respond(request: &mut Request, status: HTTPStatus, body: &str) -> Status {
-    let Some(mut buffer) = request.pool().create_buffer_from_str(body) else {
-        return Status::NGX_ERROR;
-    };
-    request.set_status(status);
-    request.set_content_length_n(body.len());
-    request.as_mut().headers_out.content_type = conf::string(b"application/json");
-    request.as_mut().headers_out.content_type_len = "application/json".len();
-    // What If-Match says was looked at before the change, and is about the version before it.
-    request.as_mut().set_disable_not_modified(1);
-    if request.add_header_out("Cache-Control", "no-store").is_none() {
-        return Status::NGX_ERROR;
-    }
-    let sent = request.send_header();
-    if sent == Status::NGX_ERROR || sent.0 > Status::NGX_OK.0 || request.header_only() {
-        return sent;
-    }
-    buffer.set_last_buf(request.is_main());
-    buffer.set_last_in_chain(true);
-    let mut chain = ngx_chain_t { buf: buffer.as_ngx_buf_mut(), next: ptr::null_mut() };
-    request.output_filter(&mut chain)
 }

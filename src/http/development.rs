@@ -3,7 +3,8 @@
 use ngx::core::Status;
 use ngx::http::{HTTPStatus, Request};
 
-use super::api::{path, respond};
+use super::answer::respond;
+use super::api::path;
 use super::module::Module;
 
 /// Answers what only tests ask for. `None`: it is not that.

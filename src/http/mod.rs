@@ -1,5 +1,6 @@
 //! The http subsystem: `ngx_http_checkups_module`.
 
+mod answer;
 mod api;
 mod balancer;
 mod blocks;
@@ -11,6 +12,7 @@ mod directives;
 mod expression;
 mod matches;
 mod module;
+mod plus;
 mod stock;
 mod timeouts;
 mod variables;

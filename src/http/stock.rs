@@ -1,6 +1,7 @@
 //! Upstreams that nginx balances: their servers are checked, and those that fail are out of use, by
 //! what every balancer of nginx goes by.
 
+use std::collections::HashMap;
 use std::ptr::{self, addr_of, addr_of_mut, NonNull};
 use std::rc::Rc;
 use std::slice;
@@ -25,10 +26,11 @@ use crate::logic::settings::{
 };
 use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
+use crate::nginx::process;
 use crate::shm::fault;
 use crate::upstream::entry::{Configured, Entry};
 use crate::upstream::plan::Listed;
-use crate::upstream::watched::{Busy, Peers, Rule};
+use crate::upstream::watched::{Busy, Load, Peers, Rule};
 
 /// Our bit in `down` of a server of nginx, which leaves every server alone with any bit there.
 ///
@@ -361,6 +363,21 @@ impl Peers for Stock {
         Ok(listed)
     }
 
+    fn loads(&self) -> Result<HashMap<Vec<u8>, Load>, Busy> {
+        let mut loads: HashMap<Vec<u8>, Load> = HashMap::new();
+        self.each_list(|peers| {
+            // SAFETY: nginx frees no peer meanwhile.
+            for peer in unsafe { peers_of(peers) } {
+                // SAFETY: likewise; the numbers are words that others change meanwhile.
+                let (address, load) = unsafe { (address_of(peer), load(&*peer)) };
+                let sum = loads.entry(address.to_vec()).or_default();
+                sum.connections += load.connections;
+                sum.is_failed |= load.is_failed;
+            }
+        })?;
+        Ok(loads)
+    }
+
     fn is_any_left(&self, is_out: Rule<'_>) -> Result<bool, Busy> {
         let mut is_left = false;
         self.each_list(|peers| {
@@ -444,6 +461,15 @@ unsafe fn peers_of(
 unsafe fn address_of<'a>(peer: *const ngx_http_upstream_rr_peer_t) -> &'a [u8] {
     // SAFETY: the address of a peer has so many bytes, which do not change.
     unsafe { slice::from_raw_parts((*peer).sockaddr.cast::<u8>(), (*peer).socklen as usize) }
+}
+
+/// How nginx uses a peer. That it is out of use for failed requests is as in
+/// ngx_http_upstream_get_peer().
+fn load(peer: &ngx_http_upstream_rr_peer_t) -> Load {
+    let is_failed = peer.max_fails != 0
+        && peer.fails >= peer.max_fails
+        && process::seconds().saturating_sub(peer.checked) <= peer.fail_timeout;
+    Load { connections: u32::try_from(peer.conns).unwrap_or(u32::MAX), is_failed }
 }
 
 /// What `down` of a peer is to be by the rule.

@@ -12,9 +12,6 @@ pub const MAX_BODY: usize = 1 << 20;
 /// The longest sentence on what is wrong with a body, in bytes.
 pub const MAX_SENTENCE: usize = 400;
 
-/// What can be asked at the root.
-pub const ENDPOINTS: [&str; 2] = ["status", "clusters/"];
-
 /// What is at a path below the location of `checkups_api`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Resource<'a> {
@@ -80,11 +77,6 @@ impl<'a> Resource<'a> {
             Self::Server { .. } => "GET, HEAD, PATCH, DELETE",
             Self::Root | Self::Status | Self::Clusters | Self::Select(_) => "GET, HEAD",
         }
-    }
-
-    /// Whether it serves this method.
-    pub fn serves(&self, method: Method) -> bool {
-        self.allow().split(", ").any(|name| name == method.name())
     }
 }
 
@@ -286,6 +278,11 @@ pub fn is_json(content_type: Option<&[u8]>) -> bool {
         .is_some_and(|media_type| media_type.trim_ascii().eq_ignore_ascii_case(b"application/json"))
 }
 
+/// The argument `fields`.
+pub fn fields(args: &[u8]) -> Option<Vec<u8>> {
+    argument(args, b"fields")
+}
+
 /// The arguments `key` and `order` of [`Resource::Select`], decoded as those of a form: `+` is a
 /// blank. Of several of one name the first counts.
 pub fn select_arguments(args: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
@@ -446,27 +443,54 @@ impl Refusal {
         }
     }
 
-    /// The HTTP status.
-    pub fn status(&self) -> u16 {
-        self.parts().0
-    }
-
     /// What is wrong, for people.
     pub fn sentence(&self) -> &str {
         self.parts().2
     }
 
-    /// The body, in the shape of the API of NGINX Plus. `request_id` is that of the request,
-    /// `href` the place in the reference.
-    pub fn body(&self, request_id: &str) -> String {
+    /// The answer to it.
+    pub fn problem(&self) -> Problem {
         let (status, code, text) = self.parts();
-        let body = Body {
-            error: Error { status, text, code },
-            request_id,
-            href: "docs/reference.md#checkups_api",
-        };
+        Problem { status, code, text: text.to_owned(), href: "docs/reference.md#checkups_api" }
+    }
+}
+
+/// The answer to a request that is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong, for programs.
+    pub code: &'static str,
+    /// What is wrong, for people.
+    pub text: String,
+    /// Where more is said of it.
+    pub href: &'static str,
+}
+
+impl Problem {
+    /// The body, in the shape of the API of NGINX Plus. `request_id` is that of the request.
+    pub fn body(&self, request_id: &str) -> String {
+        let Self { status, code, text, href } = self;
+        let body = Body { error: Error { status: *status, text, code }, request_id, href };
         serde_json::to_string(&body).unwrap_or_default()
     }
+
+    /// The header that goes with it. `allow` are the methods that are served at the path.
+    pub fn header<'a>(&self, allow: &'a str) -> Option<(&'static str, &'a str)> {
+        match self.code {
+            "MethodNotAllowed" => Some(("Allow", allow)),
+            "MethodDisabled" if allow.starts_with("GET") => Some(("Allow", "GET, HEAD")),
+            "MethodDisabled" => Some(("Allow", "")),
+            "TryAgain" => Some(("Retry-After", "1")),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a method is among those of a header `Allow`.
+pub fn serves(allow: &str, method: Method) -> bool {
+    allow.split(", ").any(|name| name == method.name())
 }
 
 #[derive(Serialize)]
@@ -692,12 +716,13 @@ mod tests {
             (Refusal::BodyInvalid("\"".to_owned()), 400, "BodyInvalid", "\\\""),
             (Refusal::NoServersAvailable, 503, "NoServersAvailable", "no servers available"),
         ] {
-            assert_eq!(refusal.status(), status);
+            let problem = refusal.problem();
+            assert_eq!(problem.status, status);
             let body = format!(
                 "{{\"error\":{{\"status\":{status},\"text\":\"{text}\",\"code\":\"{code}\"}},\
                  \"request_id\":\"id\",\"href\":\"docs/reference.md#checkups_api\"}}"
             );
-            assert_eq!(refusal.body("id"), body);
+            assert_eq!(problem.body("id"), body);
         }
     }
 

@@ -12,6 +12,7 @@ pub mod matching;
 pub mod order;
 pub mod passive;
 pub mod password;
+pub mod plus;
 pub mod probe;
 pub mod schedule;
 pub mod settings;

@@ -9,6 +9,7 @@ pub mod paths;
 pub mod pool;
 pub mod process;
 pub mod resolver;
+pub mod statistics;
 pub mod task;
 pub mod thread;
 pub mod tls;

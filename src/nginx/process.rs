@@ -67,6 +67,12 @@ pub unsafe fn configured_workers(cycle: *const ffi::ngx_cycle_t) -> usize {
     }
 }
 
+/// How many workers the running configuration asks for.
+pub fn workers() -> usize {
+    // SAFETY: in a worker the cycle is complete.
+    unsafe { configured_workers(ffi::ngx_cycle) }
+}
+
 /// The monotonic time in milliseconds, the same in all processes, as of the last event.
 pub fn now() -> u64 {
     // SAFETY: nginx updates it between events, in this thread.
@@ -77,6 +83,41 @@ pub fn now() -> u64 {
 pub fn seconds() -> i64 {
     // SAFETY: nginx updates it between events; the cached time it points to stays valid.
     unsafe { (*addr_of!(ffi::ngx_cached_time).read()).sec }
+}
+
+/// The time in milliseconds since 1970, as of the last event.
+pub fn milliseconds() -> i64 {
+    // SAFETY: nginx updates it between events; the cached time it points to stays valid.
+    unsafe {
+        let time = *addr_of!(ffi::ngx_cached_time).read();
+        time.sec * 1000 + time.msec as i64
+    }
+}
+
+/// A time in milliseconds since 1970 in the format ISO 8601: `2026-01-02T03:04:05.678Z`.
+pub fn iso_time(milliseconds: i64) -> String {
+    let mut tm = MaybeUninit::<ffi::ngx_tm_t>::zeroed();
+    // SAFETY: nginx fills in the structure, of plain numbers.
+    let tm = unsafe {
+        ffi::ngx_gmtime(milliseconds.div_euclid(1000), tm.as_mut_ptr());
+        tm.assume_init()
+    };
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        tm.tm_year,
+        tm.tm_mon,
+        tm.tm_mday,
+        tm.tm_hour,
+        tm.tm_min,
+        tm.tm_sec,
+        milliseconds.rem_euclid(1000)
+    )
+}
+
+/// A monotonic time in milliseconds in the format ISO 8601.
+pub fn iso_time_of(monotonic: u64) -> String {
+    let ago = i64::try_from(now().saturating_sub(monotonic)).unwrap_or(i64::MAX);
+    iso_time(milliseconds().saturating_sub(ago))
 }
 
 /// A random number of at least 31 bits. nginx seeds the generator in every worker.

@@ -60,6 +60,10 @@ pub struct Root {
     is_superseded: AtomicBool,
     /// What stands for the directory in which settings are kept; 0: there is none.
     directory: AtomicU64,
+    /// The last configuration of which workers have started, and how many of them have.
+    started: AtomicU64,
+    /// See [`respawned`](Self::respawned).
+    respawned: AtomicU64,
 }
 
 impl Root {
@@ -92,6 +96,8 @@ impl Root {
                 writer: Writer::default(),
                 is_superseded: AtomicBool::new(false),
                 directory: AtomicU64::new(0),
+                started: AtomicU64::new(0),
+                respawned: AtomicU64::new(0),
             });
             Ok(root.as_ref())
         }
@@ -182,6 +188,25 @@ impl Root {
     /// See [`directory`](Self::directory).
     pub fn set_directory(&self, directory: u64) {
         self.directory.store(directory, Ordering::Release);
+    }
+
+    /// A worker starts, of the configuration of this number, which has so many.
+    pub fn start_worker(&self, configuration: u64, workers: usize) {
+        let next = |started: u64| match started >> 32 {
+            last if last == configuration => Some(started + 1),
+            last if last < configuration => Some(configuration << 32 | 1),
+            _ => None,
+        };
+        let started = self.started.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let before = started.ok().filter(|started| started >> 32 == configuration);
+        if before.is_some_and(|started| started as u32 as usize >= workers) {
+            self.respawned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many workers were started in place of one that died.
+    pub fn respawned(&self) -> u64 {
+        self.respawned.load(Ordering::Relaxed)
     }
 
     /// The clusters: those of the running configuration, those that came to be at run time, and those

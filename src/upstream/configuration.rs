@@ -77,6 +77,8 @@ pub struct Configuration {
     taken: RefCell<Taken>,
     /// See [`number`](Self::number).
     number: Cell<u64>,
+    /// See [`loaded_at`](Self::loaded_at).
+    loaded_at: Cell<i64>,
 }
 
 /// Tells whether there is a variable of some name.
@@ -413,6 +415,7 @@ impl Configuration {
         let Some(root) = self.root() else { return };
         self.with_slab(|slab| root.commit(slab));
         self.number.set(root.configuration());
+        self.loaded_at.set(process::milliseconds());
         root.set_directory(self.state.as_ref().map_or(0, Directory::identity));
         if let Some(old) = self.replaces.get() {
             old.supersede();
@@ -425,6 +428,11 @@ impl Configuration {
             }
         }
         self.writing.set(None);
+    }
+
+    /// When it was taken into use, in milliseconds since 1970.
+    pub fn loaded_at(&self) -> i64 {
+        self.loaded_at.get()
     }
 
     /// The number of the configuration in the zone; 0: its records were not taken into use.

@@ -12,6 +12,7 @@ mod kept;
 mod names;
 pub mod peer;
 pub mod plan;
+pub mod plus;
 mod rings;
 mod room;
 #[cfg(ngx_feature = "ssl")]

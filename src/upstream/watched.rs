@@ -2,6 +2,7 @@
 //! takes those out of use that fail; and those for which it looks names up.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 
 use ngx::ffi::NGX_LOG_WARN;
 use thiserror::Error;
@@ -29,6 +30,12 @@ pub trait Peers {
     /// Where the lock cannot be had.
     fn levels(&self) -> Result<Listed, Busy>;
 
+    /// How nginx uses the servers, by their socket addresses.
+    ///
+    /// # Errors
+    /// Where the lock cannot be had.
+    fn loads(&self) -> Result<HashMap<Vec<u8>, Load>, Busy>;
+
     /// Whether a server that the operator has in use would be left in use: one for whose address the
     /// rule says that it is not to be out, or says nothing while it is not.
     ///
@@ -44,6 +51,15 @@ pub trait Peers {
     /// # Errors
     /// Where the lock cannot be had; some servers may follow the rule then, and others not.
     fn put(&self, is_out: Rule<'_>) -> Result<(), Busy>;
+}
+
+/// How nginx uses a server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Requests at work on it; where the upstream has no `zone`, those of this worker.
+    pub connections: u32,
+    /// Whether failed requests have it out of use.
+    pub is_failed: bool,
 }
 
 /// Whether the server of a socket address is to be out of use.
@@ -76,6 +92,11 @@ impl Watch {
     /// they cannot be had at the moment.
     pub fn levels(&self) -> Option<Listed> {
         self.is_changing().then(|| self.peers.levels().ok()).flatten()
+    }
+
+    /// How nginx uses the servers, by their socket addresses, as far as that can be had at the moment.
+    pub fn loads(&self) -> HashMap<Vec<u8>, Load> {
+        self.peers.loads().unwrap_or_default()
     }
 
     /// Whether servers come and go.

@@ -107,6 +107,7 @@ pub fn start(configuration: &'static Configuration) {
         log::write(NGX_LOG_ALERT, format_args!("no slot is left for this worker in the zone"));
         root.detached_slot()
     });
+    root.start_worker(configuration.number(), process::workers());
     thread::start();
     PLACE.set(Some((root, slot)));
     CONFIGURATION.set(Some(configuration));

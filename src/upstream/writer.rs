@@ -366,7 +366,7 @@ fn take_in(
     };
     let server = match &order.change {
         Change::AddServer { .. } => Some(next_id),
-        Change::PatchServer { which: change::Which::Id(id), .. } => Some(*id),
+        Change::PatchServer { which: change::Which::Id { id, .. }, .. } => Some(*id),
         _ => None,
     };
     if let Some(after) = &mut after {

@@ -55,25 +55,39 @@ pub struct LevelDraft {
     pub servers: Vec<Object<ServerDraft>>,
 }
 
-/// A server, or what is to be changed of one.
+/// A server, or what is to be changed of one: see [`crate::logic::settings::Server`].
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerDraft {
+    /// The address, or a name.
     pub server: Option<String>,
+    /// `weight`
     pub weight: Option<Number>,
+    /// `max_conns`
     pub max_conns: Option<Number>,
+    /// `max_fails`
     pub max_fails: Option<Number>,
+    /// `fail_timeout`
     pub fail_timeout: Option<String>,
+    /// `slow_start`
     pub slow_start: Option<String>,
+    /// `down`
     pub down: Option<bool>,
+    /// `drain`
     pub drain: Option<bool>,
+    /// What GET shows of a name.
     pub resolve: Option<bool>,
+    /// `service`
     pub service: Option<String>,
+    /// Whether it is checked.
     pub check: Option<bool>,
+    /// `check_port`
     #[serde(default, deserialize_with = "given")]
     pub check_port: Given<Number>,
+    /// `check_host`
     #[serde(default, deserialize_with = "given")]
     pub check_host: Given<String>,
+    /// `route`
     pub route: Option<String>,
     /// What `GET clusters/NAME/servers` shows.
     pub level: Option<Value>,

@@ -14,7 +14,6 @@ use serde_json::{Number, Value};
 
 use self::draft::{
     ClusterDraft, Given, LevelDraft, Object, OriginalLevel, OriginalLevels, RollbackDraft,
-    ServerDraft,
 };
 use super::api::{Arguments, Method, Refusal, Resource};
 use super::balance::Method as Balancing;
@@ -28,6 +27,7 @@ use super::settings::{
 
 pub use self::checks::{shown as shown_check, MAX_CHECKS};
 pub use self::difference::{difference, Difference};
+pub use self::draft::ServerDraft;
 
 /// The most levels of a cluster.
 const MAX_LEVELS: usize = 64;
@@ -86,7 +86,12 @@ pub enum Which {
         level: Option<String>,
     },
     /// That of this number. It may get another address, and may be the last one of its level.
-    Id(u32),
+    Id {
+        /// The number.
+        id: u32,
+        /// Whether it is said to be in another level than the first one; it is not moved.
+        is_backup: Option<bool>,
+    },
 }
 
 /// What somebody wants changed of a cluster.
@@ -239,9 +244,15 @@ pub fn apply(
                 server::patch(found, draft, around)?;
             }
         }
-        Change::PatchServer { which: Which::Id(id), draft } => {
+        Change::PatchServer { which: Which::Id { id, is_backup }, draft } => {
             let (level, place) = place_of_id(&after, *id)?;
             let servers = &mut after.levels[level].servers;
+            if is_backup.is_some_and(|is_backup| is_backup != (level > 0)) {
+                return Err(invalid("\"backup\" of a server cannot be changed"));
+            }
+            if draft.service.is_some() && draft.service != servers[place].service {
+                return Err(invalid("\"service\" of a server cannot be changed"));
+            }
             if let Some(text) = &draft.server {
                 replace_address(servers, place, text, around)?;
             }
@@ -255,7 +266,7 @@ pub fn apply(
                 return Err(Refusal::LastServer);
             }
         }
-        Change::DeleteServer(Which::Id(id)) => {
+        Change::DeleteServer(Which::Id { id, .. }) => {
             let (level, place) = place_of_id(&after, *id)?;
             after.levels[level].servers.remove(place);
             let is_spare = |level: &Level| level.servers.is_empty() && level.name.is_none();
@@ -299,7 +310,9 @@ fn replace_address(
     around: &Surroundings<'_>,
 ) -> Result<(), Refusal> {
     let mut server = servers[place].clone();
-    if is_called(&server, text) {
+    // A name with a service has no port.
+    let bare = text.rsplit_once(':').map(|(name, _)| name).filter(|_| server.service.is_some());
+    if is_called(&server, text) || bare.is_some_and(|name| is_called(&server, name)) {
         return Ok(());
     }
     if server.resolve {

@@ -99,7 +99,7 @@ fn the_shape_of_lua_resty_checkups() {
         r#"{"cluster":[]}"#,
         r#"{"cluster":1}"#,
     ] {
-        assert_eq!(put(None, body).unwrap_err().status(), 400, "{body}");
+        assert_eq!(put(None, body).unwrap_err().problem().status, 400, "{body}");
     }
 }
 
@@ -254,7 +254,7 @@ fn servers_of_a_cluster() {
     let exists = change(Method::Post, &Resource::Servers("api"), None, r#"{"server":"[::1]:80"}"#);
     assert_eq!(exists, Err(Refusal::ServerExists));
     let other = change(Method::Patch, &of("[::1]:80"), None, r#"{"server":"10.0.0.1:81"}"#);
-    assert_eq!(other.unwrap_err().status(), 400);
+    assert_eq!(other.unwrap_err().problem().status, 400);
     let one = put(None, r#"{"levels":[{"servers":[{"server":"10.0.0.1:80"}]}]}"#).unwrap();
     let (name, delete) =
         Change::parse(&of("10.0.0.1:80"), Method::Delete, &Arguments::default(), b"").unwrap();
@@ -270,7 +270,7 @@ fn lines_of_equal_address_of_the_configuration_stay() {
     assert_eq!(put(Some(&before), &shown).unwrap(), before);
     let three = r#"{"levels":[{"servers":[{"server":"10.0.0.1:80"},{"server":"10.0.0.1:80"},
         {"server":"10.0.0.1:80"}]}]}"#;
-    assert_eq!(put(Some(&before), three).unwrap_err().status(), 400);
+    assert_eq!(put(Some(&before), three).unwrap_err().problem().status, 400);
 }
 
 #[test]
