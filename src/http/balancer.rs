@@ -26,7 +26,7 @@ use crate::nginx::conf::{self, Conf, Position};
 use crate::nginx::guard::guard;
 use crate::nginx::resolver::Resolver;
 use crate::shm::cluster::Outcome;
-use crate::shm::statistics::Traffic;
+use crate::shm::statistics::{Statistics, Traffic};
 use crate::upstream::entry::{Configured, Current, Entry};
 use crate::upstream::peer::{begin_unknown, Tries, Wish};
 use crate::upstream::plan::Addresses;
@@ -85,20 +85,19 @@ impl Subsystem for Http {
         Answer { outcome, is_refused }
     }
 
-    #[inline]
-    unsafe fn traffic(request: *mut ngx_http_request_t) -> Traffic {
-        // SAFETY: as above.
-        let Some(state) = (unsafe { (*(*request).upstream).state.as_ref() }) else {
-            return Traffic::default();
-        };
-        // The status may be there before the header is, which may turn out to be none.
-        let is_answered = state.header_time != ngx_msec_t::MAX;
-        Traffic {
-            status: if is_answered { state.status as u16 } else { 0 },
+    #[inline(always)]
+    unsafe fn count(request: *mut ngx_http_request_t, statistics: &Statistics, milliseconds: u64) {
+        // SAFETY: as above. A try is at work, and nginx has made a state for it before it asked for the
+        // server (ngx_http_upstream_connect()).
+        let state = unsafe { &*(*(*request).upstream).state };
+        let traffic = Traffic {
+            status: state.status as u16,
             sent: state.bytes_sent as u64,
             received: state.bytes_received as u64,
-            header_time: state.header_time as u64,
-        }
+            // The status may be there before the header is, which may turn out to be none.
+            header_time: (state.header_time != ngx_msec_t::MAX).then_some(state.header_time as u64),
+        };
+        statistics.end(traffic, milliseconds);
     }
 
     unsafe fn may_be_retried(request: *mut ngx_http_request_t) -> bool {

@@ -140,13 +140,12 @@ pub(super) fn change(
 /// The number of a server that can be changed.
 fn changeable(entry: &Entry, id: &str) -> Result<u32, Refusal> {
     let id = server_id(id)?;
-    let is_found = entry.with_generation(|generation, _| {
-        generation.peers().iter().any(|peer| peer.id == id && peer.parent().is_some())
-    });
-    if is_found == Some(true) {
-        return Err(Refusal::ServerImmutable(id));
+    if !entry.is_following() && entry.whole().settings.server(id).is_some() {
+        return Ok(id);
     }
-    Ok(id)
+    // What is there nevertheless was found by a name.
+    let is_there = plus::servers(entry).iter().any(|server| server.id() == id);
+    Err(if is_there { Refusal::ServerImmutable(id) } else { Refusal::ServerNotFound(id) })
 }
 
 fn refused(refusal: api::Refusal, method: Method, id: Option<u32>) -> Refusal {

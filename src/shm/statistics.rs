@@ -5,30 +5,33 @@
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicU8, Ordering};
 
 use super::{Full, Slab};
-use crate::logic::statistics::{self, lane, CLASSES, LANES, MAX_CODES};
+use crate::logic::statistics::{self, CLASSES, MAX_CODES};
 
 /// What one try came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// The status of the answer; 0: no header came.
+    /// The status of the answer, where there was one.
     pub status: u16,
     /// Bytes sent.
     pub sent: u64,
     /// Bytes received.
     pub received: u64,
-    /// Until the header was there, in milliseconds.
-    pub header_time: u64,
+    /// Until the header was there, in milliseconds; `None`: there was no answer.
+    pub header_time: Option<u64>,
 }
+
+/// No status is this one.
+const NO_CODE: u16 = u16::MAX;
 
 /// The counters of one server. Times are monotonic milliseconds.
 #[repr(C)]
-#[derive(Default)]
 pub struct Statistics {
-    /// The statuses that are counted one by one: see [`lane`].
-    codes: [AtomicU64; MAX_CODES / LANES],
+    /// The statuses that are counted one by one, each at its [home](statistics::home) or at the next
+    /// place that was free; [`NO_CODE`]: none.
+    codes: [AtomicU16; MAX_CODES],
     /// How often each of them came.
     counts: [AtomicU64; MAX_CODES],
     /// How often others came, class by class, and those that are in no class.
@@ -50,6 +53,30 @@ pub struct Statistics {
     selected_at: AtomicU64,
     header_time: AtomicU64,
     response_time: AtomicU64,
+}
+
+impl Default for Statistics {
+    fn default() -> Self {
+        Self {
+            codes: [const { AtomicU16::new(NO_CODE) }; MAX_CODES],
+            counts: Default::default(),
+            others: Default::default(),
+            requests: AtomicU64::default(),
+            sent: AtomicU64::default(),
+            received: AtomicU64::default(),
+            fails: AtomicU64::default(),
+            unavailable: AtomicU64::default(),
+            checks: AtomicU64::default(),
+            failed_checks: AtomicU64::default(),
+            unhealthy: AtomicU64::default(),
+            last_check: AtomicU8::default(),
+            downtime: AtomicU64::default(),
+            down_since: AtomicU64::default(),
+            selected_at: AtomicU64::default(),
+            header_time: AtomicU64::default(),
+            response_time: AtomicU64::default(),
+        }
+    }
 }
 
 fn add(counter: &AtomicU64, number: u64) {
@@ -90,42 +117,42 @@ impl Statistics {
     }
 
     /// A try ended, which took so many milliseconds.
-    #[inline]
+    #[inline(always)]
     pub fn end(&self, traffic: Traffic, milliseconds: u64) {
         add(&self.sent, traffic.sent);
         add(&self.received, traffic.received);
-        if traffic.status != 0 {
-            add(self.counter(traffic.status), 1);
-            add(&self.header_time, traffic.header_time);
-            add(&self.response_time, milliseconds);
+        let Some(header_time) = traffic.header_time else { return };
+        add(&self.header_time, header_time);
+        add(&self.response_time, milliseconds);
+        let home = statistics::home(traffic.status);
+        if self.codes[home].load(Ordering::Relaxed) == traffic.status {
+            add(&self.counts[home], 1);
+        } else {
+            self.count_elsewhere(traffic.status);
         }
     }
 
-    #[inline]
-    fn counter(&self, status: u16) -> &AtomicU64 {
-        for (word, counts) in self.codes.iter().zip(self.counts.chunks_exact(LANES)) {
-            if let Some(lane) = lane(word.load(Ordering::Relaxed), status) {
-                return &counts[lane];
-            }
-        }
-        self.new_counter(status)
-    }
-
-    /// The counter of a status that has none yet: one of its own, or else that of its class.
+    /// Counts a status that is not at its home.
     #[cold]
-    fn new_counter(&self, status: u16) -> &AtomicU64 {
-        for (word, counts) in self.codes.iter().zip(self.counts.chunks_exact(LANES)) {
-            let taken = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |codes| {
-                // Another worker may have given it one just now.
-                let free = lane(codes, 0).filter(|_| lane(codes, status).is_none())?;
-                Some(statistics::with_lane(codes, free, status))
-            });
-            let codes = match taken {
-                Ok(before) => lane(before, 0),
-                Err(codes) => lane(codes, status),
+    #[inline(never)]
+    fn count_elsewhere(&self, status: u16) {
+        add(self.counter(status), 1);
+    }
+
+    /// The counter of a status that is not at its home: one of its own, or else that of its class.
+    fn counter(&self, status: u16) -> &AtomicU64 {
+        let home = statistics::home(status);
+        for place in (home..home + MAX_CODES).map(|place| place % MAX_CODES) {
+            let code = &self.codes[place];
+            let found = match code.load(Ordering::Relaxed) {
+                NO_CODE => code
+                    .compare_exchange(NO_CODE, status, Ordering::Relaxed, Ordering::Relaxed)
+                    // Another worker may have been faster, for the same status perhaps.
+                    .map_or_else(|found| found, |_| status),
+                found => found,
             };
-            if let Some(lane) = codes {
-                return &counts[lane];
+            if found == status {
+                return &self.counts[place];
             }
         }
         &self.others[statistics::class(status).unwrap_or(CLASSES)]
@@ -175,16 +202,14 @@ impl Statistics {
         now: u64,
     ) -> statistics::Statistics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut codes = Vec::new();
-        for (word, counts) in self.codes.iter().zip(self.counts.chunks_exact(LANES)) {
-            let word = read(word);
-            let of_lane = |(lane, count)| (statistics::in_lane(word, lane), read(count));
-            codes.extend(counts.iter().enumerate().map(of_lane));
-        }
-        codes.retain(|(status, count)| *status != 0 && *count != 0);
+        let code = |code: &AtomicU16| code.load(Ordering::Relaxed);
+        let codes = self.codes.iter().zip(&self.counts);
+        let codes = codes.map(|(status, count)| (code(status), read(count)));
+        let mut codes: Vec<_> =
+            codes.filter(|(status, count)| *status != NO_CODE && *count != 0).collect();
         codes.sort_unstable();
         codes.dedup_by(|next, one| {
-            // Where a reset came in between a status may have two.
+            // Where a reset came in between, a status may have two.
             let is_same = next.0 == one.0;
             one.1 += if is_same { next.1 } else { 0 };
             is_same
@@ -233,7 +258,7 @@ impl Statistics {
     }
 
     fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
-        let Self { codes, counts, others, .. } = self;
+        let Self { counts, others, .. } = self;
         let single = [
             &self.requests,
             &self.sent,
@@ -249,13 +274,14 @@ impl Statistics {
             &self.header_time,
             &self.response_time,
         ];
-        codes.iter().chain(counts).chain(others).chain(single)
+        counts.iter().chain(others).chain(single)
     }
 
     /// Begins anew at `now`. What is counted at the same moment may come to either side.
     pub(super) fn reset(&self, now: u64) {
         let (since, selected_at) =
             (self.down_since.load(Ordering::Relaxed), self.selected_at.load(Ordering::Relaxed));
+        self.codes.iter().for_each(|code| code.store(NO_CODE, Ordering::Relaxed));
         self.counters().for_each(|counter| counter.store(0, Ordering::Relaxed));
         self.last_check.store(0, Ordering::Relaxed);
         self.selected_at.store(selected_at, Ordering::Relaxed);
@@ -266,6 +292,9 @@ impl Statistics {
 
     /// Takes over what was counted of the same server in another zone.
     pub(super) fn copy_from(&self, other: &Self) {
+        for (own, other) in self.codes.iter().zip(&other.codes) {
+            own.store(other.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
         for (own, other) in self.counters().zip(other.counters()) {
             own.store(other.load(Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -279,7 +308,7 @@ mod tests {
     use std::thread;
 
     fn answer(status: u16) -> Traffic {
-        Traffic { status, sent: 10, received: 20, header_time: 3 }
+        Traffic { status, sent: 10, received: 20, header_time: Some(3) }
     }
 
     #[test]
@@ -290,7 +319,7 @@ mod tests {
             statistics.end(answer(status), 5);
         }
         statistics.select(9);
-        statistics.end(Traffic { status: 0, ..answer(0) }, 1000);
+        statistics.end(Traffic { header_time: None, ..answer(0) }, 1000);
         statistics.fail();
         let read = statistics.read(false, 0, 100);
         assert_eq!(read.requests, 6);
@@ -322,6 +351,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "threads stand for processes here")]
     fn workers_at_once_lose_nothing() {
         let statistics = Statistics::default();
         thread::scope(|scope| {

@@ -448,11 +448,7 @@ impl<S: Subsystem> Tries<S> {
             return;
         }
         let Some(visit) = self.visited.0.last_mut() else { return };
-        let selected = visit.selected;
-        let now = process::now();
-        // SAFETY: nginx works on the request: it has just called us for it.
-        let traffic = unsafe { S::traffic(self.session) };
-        selected.server.statistics().end(traffic, now.saturating_sub(visit.at));
+        let (selected, at) = (visit.selected, visit.at);
 
         let failed = state & NGX_PEER_FAILED as ngx_uint_t != 0;
         // SAFETY: nginx works on the request: it has just called us for it.
@@ -482,6 +478,11 @@ impl<S: Subsystem> Tries<S> {
             self.explain(peer, level_is_over);
         }
 
+        let now = process::now();
+        // SAFETY: nginx works on the request: it has just called us for it, and for this server.
+        unsafe {
+            S::count(self.session, selected.server.statistics(), now.wrapping_sub(at));
+        }
         let ejected = self.cluster.release(self.slot, &selected, answer.outcome, now);
         if let Some(ejected) = ejected {
             report_ejection(self.entry.name(), selected.server.name(), ejected);

@@ -1,7 +1,7 @@
 //! What differs between the subsystems of nginx.
 
 use crate::shm::cluster::Outcome;
-use crate::shm::statistics::Traffic;
+use crate::shm::statistics::Statistics;
 
 /// A subsystem that has upstreams.
 pub trait Subsystem {
@@ -23,11 +23,11 @@ pub trait Subsystem {
     /// `session` is one that nginx works on at the moment.
     unsafe fn answer(session: *mut Self::Session, counts: impl Fn(u16) -> bool) -> Answer;
 
-    /// What the try that ends now came to.
+    /// Counts what the try came to that ends now, after so many milliseconds.
     ///
     /// # Safety
-    /// `session` is one that nginx works on at the moment.
-    unsafe fn traffic(session: *mut Self::Session) -> Traffic;
+    /// `session` is one that nginx works on at the moment, and a server was selected for the try.
+    unsafe fn count(session: *mut Self::Session, statistics: &Statistics, milliseconds: u64);
 
     /// Whether nginx would try another server after a failed try, if it were allowed to.
     ///

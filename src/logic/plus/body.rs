@@ -1,9 +1,12 @@
 //! The bodies: a server as it is to be added, or what is to be different of one.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
+use serde_json::error::Category;
 use serde_json::Value;
 
+use super::members::Members;
 use super::refusal::Refusal;
 use crate::logic::api;
 use crate::logic::change::{Change, ServerDraft, Target, Which};
@@ -40,34 +43,34 @@ pub fn modification(id: u32, body: &[u8]) -> Result<Change, Refusal> {
 }
 
 fn draft(body: &[u8]) -> Result<(ServerDraft, Option<bool>), Refusal> {
-    let value: Value =
-        serde_json::from_slice(body).map_err(|error| Refusal::NoJson(error.to_string()))?;
-    let Value::Object(members) = value else {
-        return Err(Refusal::FormatInvalid("the body must be an object".to_owned()));
-    };
+    let Members::<Value>(members) =
+        serde_json::from_slice(body).map_err(|error| match error.classify() {
+            Category::Data => Refusal::FormatInvalid("the body must be an object".to_owned()),
+            _ => Refusal::NoJson(error.to_string()),
+        })?;
     let mut draft = ServerDraft::default();
-    let mut backup = None;
+    let (mut backup, mut seen) = (None, HashSet::new());
     for (name, value) in members {
         if value.is_object() || value.is_array() {
             return Err(Refusal::FormatInvalid("nested object or list".to_owned()));
         }
-        let is_taken = match (name.as_str(), value) {
-            ("server", Value::String(text)) => draft.server.replace(text).is_none(),
-            ("service", Value::String(text)) => draft.service.replace(text).is_none(),
-            ("fail_timeout", Value::String(text)) => draft.fail_timeout.replace(text).is_none(),
-            ("slow_start", Value::String(text)) => draft.slow_start.replace(text).is_none(),
-            ("route", Value::String(text)) => draft.route.replace(text).is_none(),
-            ("weight", Value::Number(number)) => draft.weight.replace(number).is_none(),
-            ("max_conns", Value::Number(number)) => draft.max_conns.replace(number).is_none(),
-            ("max_fails", Value::Number(number)) => draft.max_fails.replace(number).is_none(),
-            ("down", Value::Bool(flag)) => draft.down.replace(flag).is_none(),
-            ("drain", Value::Bool(flag)) => draft.drain.replace(flag).is_none(),
-            ("backup", Value::Bool(flag)) => backup.replace(flag).is_none(),
-            _ => false,
-        };
-        if !is_taken {
-            let what = if KNOWN.contains(&name.as_str()) { "invalid value of" } else { "unknown" };
-            return Err(refuse(what, &name));
+        if !seen.insert(name.clone()) {
+            return Err(refuse("more than one", &name));
+        }
+        match (name.as_str(), value) {
+            ("server", Value::String(text)) => draft.server = Some(text),
+            ("service", Value::String(text)) => draft.service = Some(text),
+            ("fail_timeout", Value::String(text)) => draft.fail_timeout = Some(text),
+            ("slow_start", Value::String(text)) => draft.slow_start = Some(text),
+            ("route", Value::String(text)) => draft.route = Some(text),
+            ("weight", Value::Number(number)) => draft.weight = Some(number),
+            ("max_conns", Value::Number(number)) => draft.max_conns = Some(number),
+            ("max_fails", Value::Number(number)) => draft.max_fails = Some(number),
+            ("down", Value::Bool(flag)) => draft.down = Some(flag),
+            ("drain", Value::Bool(flag)) => draft.drain = Some(flag),
+            ("backup", Value::Bool(flag)) => backup = Some(flag),
+            (known, _) if KNOWN.contains(&known) => return Err(refuse("invalid value of", known)),
+            (unknown, _) => return Err(refuse("unknown", unknown)),
         }
     }
     Ok((draft, backup))
@@ -168,6 +171,7 @@ mod tests {
             (r#"{"server":1}"#, "invalid value of parameter \"server\""),
             (r#"{"server":"a","weight":[1]}"#, "nested object or list"),
             (r#"{"server":{}}"#, "nested object or list"),
+            (r#"{"server":"a","server":"a"}"#, "more than one parameter \"server\""),
         ] {
             assert_eq!(refused(body), (400, "UpstreamConfFormatError", text.to_owned()), "{body}");
         }
@@ -175,7 +179,7 @@ mod tests {
             let (status, code, _) = refused(body);
             assert_eq!((status, code), (415, "JsonError"), "{body}");
         }
-        let deep = "[".repeat(100_000);
+        let deep = format!("{{\"x\":{}", "[".repeat(100_000));
         assert_eq!(refused(&deep).1, "JsonError");
         let long = format!("{{\"{}\":1}}", "x".repeat(10_000));
         assert_eq!(refused(&long).2.len(), api::MAX_SENTENCE);

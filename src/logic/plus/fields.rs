@@ -1,47 +1,14 @@
 //! The argument `fields`: which members of an answer are wanted.
 
 use std::collections::HashSet;
-use std::fmt;
 
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+
+use super::members::Members;
 
 /// The members that are wanted; `None`: all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(Option<HashSet<String>>);
-
-/// The members of an object in their order, each as it stands there.
-#[derive(Debug)]
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct All;
-        impl<'de> Visitor<'de> for All {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(All)
-    }
-}
-
-impl Serialize for Members<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
-    }
-}
 
 /// What an answer is, as far as members of it can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +37,7 @@ impl Fields {
     pub fn of(&self, json: String, shape: Shape) -> Result<String, serde_json::Error> {
         let Some(wanted) = &self.0 else { return Ok(json) };
         let object = |json: &str| {
-            let mut members: Members<'_> = serde_json::from_str(json)?;
+            let mut members: Members<&RawValue> = serde_json::from_str(json)?;
             members.0.retain(|(name, _)| wanted.contains(name));
             serde_json::value::to_raw_value(&members)
         };
@@ -82,7 +49,7 @@ impl Fields {
                 serde_json::to_string(&list?)
             }
             Shape::Map => {
-                let map: Members<'_> = serde_json::from_str(&json)?;
+                let map: Members<&RawValue> = serde_json::from_str(&json)?;
                 if wanted.is_empty() {
                     let names: Vec<_> = map.0.iter().map(|(name, _)| name).collect();
                     return serde_json::to_string(&names);

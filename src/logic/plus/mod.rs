@@ -4,6 +4,7 @@
 pub mod body;
 pub mod fields;
 pub mod instance;
+mod members;
 pub mod place;
 pub mod refusal;
 pub mod server;
