@@ -16,7 +16,7 @@ upstream up { checkups_cluster; server 127.0.0.1:1; }
 END
 });
 
-our $root = '["status","clusters/"]';
+our $root = '[4,5,6,7,8,9]';
 our $up = '{"name":"up","balance":"round_robin","order":null,"protected":"all","tries":null,"tries_timeout":null,'
     . '"connect_timeout":null,"send_timeout":null,"read_timeout":null,"fail_status":[],'
     . '"levels":[{"name":null,"tries":null,"tries_timeout":null,"servers":[{"server":"127.0.0.1:1","weight":1,'
@@ -611,7 +611,7 @@ upstream up { checkups_cluster other; server 127.0.0.1:1; }
 
 === TEST 42: a body that does not fit into one packet
 --- http_config eval
-"upstream up { checkups_cluster;\n" . CORE::join('', map { "server 127.0.0.1:$_;\n" } 1 .. 5000) . "}"
+"checkups_zone checkups:8m;\nupstream up { checkups_cluster;\n" . CORE::join('', map { "server 127.0.0.1:$_;\n" } 1 .. 5000) . "}"
 --- config
 location /c/ { checkups_api; limit_rate 20m; limit_rate_after 16k; }
 --- request eval

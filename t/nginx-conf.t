@@ -30,7 +30,7 @@ my $preload = $ENV{TEST_NGINX_LD_PRELOAD} ? "LD_PRELOAD='$ENV{TEST_NGINX_LD_PREL
 my %files = (
     'http.conf' => {
         ready    => '"ok".*"ok"',
-        requests => ['/' => "server 1\n", '/' => "server 2\n", '/_checkups/' => '["status","clusters/"]'],
+        requests => ['/' => "server 1\n", '/' => "server 2\n", '/_checkups/' => '[4,5,6,7,8,9]'],
     },
     'tcp.conf' => {
         ready    => '"ok".*"ok"',
