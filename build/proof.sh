@@ -20,6 +20,7 @@ case "$*" in
         t/proof/dies.py "$@"
         t/proof/kills.py "$@"
         t/proof/updates.py "$@"
+        t/proof/plus.py "$@"
         t/proof/fuzz_api.py "$@"
         ;;
 esac
