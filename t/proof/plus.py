@@ -46,6 +46,7 @@ from processes import HOST, MODULE, NGINX, Nginx, free_port, get, now, remove, w
 CLIENTS, OWN, SHARED = 4, 20, 6
 STAY = 2  # servers of the configuration, which nobody removes
 VERSIONS = range(4, 10)
+REPLACED = "this worker is being replaced by one of a newer configuration"
 PATIENCE = 20  # seconds for all that is to be tried again
 DEFAULTS = {
     "weight": 1,
@@ -498,9 +499,12 @@ def one_run(table, sample, seed, has_state, has_more):
     table.none("  answers that are wrong", run.problems)
     table.none("  answers about shared addresses that no order explains", wrong)
     table.none("  ids that were given twice", run.reused)
-    late = [f"{text} {sent - run.reloading[0][0]:.3f} s after the reload began" for sent, replied, text in run.put_off if not run.is_reloading(sent, replied)]
-    other = [text for _, _, text in run.put_off if "reload" not in text]
-    table.none("  changes that were put off, but for the reload", late + other)
+    put_off = [
+        f"{text}, {sent - run.reloading[0][0]:.3f} s after the reload began"
+        for sent, replied, text in run.put_off
+        if text != REPLACED or not run.is_reloading(sent, replied)
+    ]
+    table.none("  changes that were put off, but for the reload", put_off)
     table.row("  changes during the reload", str(within), "> 0", within > 0)
     table.row("  the workers are the new ones", "yes" if is_settled else "no", "yes", is_settled)
     if has_state:
@@ -510,7 +514,8 @@ def one_run(table, sample, seed, has_state, has_more):
     table.none("  lines that are never right", bad)
     table.row("  changes a second", f"{changes / took:.0f}", "", None)
     table.note(", ".join(f"{word}: {count}" for word, count in sorted(run.statuses.items())))
-    table.note(f"{sum(client.made for client in asking)} proxied requests, {len(expected)} servers at the end, {len(alive)} of them fought for, highest id {max(run.known)}")
+    there = f"{len(expected)} servers at the end, {len(alive)} of them fought for, highest id {max(run.known)}"
+    table.note(f"{sum(client.made for client in asking)} proxied requests, {there}")
     remove(nginx, backends)
 
 
