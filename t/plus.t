@@ -62,12 +62,12 @@ for my $location ('/api', '/api/', '/c/', '/read/') {
 }
 for my $version (4 .. 9) {
     for my $path ('http/upstreams', 'http/upstreams/', 'http/upstreams/up', 'http/upstreams/up/servers/', 'http/upstreams/up/servers/0') {
-        ::is(::plus_at(GET => "/c/$version/$path")->{code}, 200, "$version/$path");
+        ::is(::plus_at(GET => "/c/$version/$path")->{code}, 200, "version $version/$path");
     }
 }
 for my $version (0 .. 3, 10, 99, '4294967305', '99999999999999999999') {
     for my $path ('', '/', '/nginx', '/http/upstreams/', '/http/upstreams/up/servers/0', '/stream/upstreams', '/no/such') {
-        ::is(::code_at(GET => "/c/$version$path"), '404 UnknownVersion', "$version$path");
+        ::is(::code_at(GET => "/c/$version$path"), '404 UnknownVersion', "version $version$path");
     }
 }
 ::is(::code_at(GET => "/c/$_/http/upstreams/"), '404 PathNotFound', "$_ is no version") for 'v9', '9.0', '-9', '%2B9', '9%20', 'x';
@@ -305,7 +305,7 @@ for (['127.0.0.9', '127.0.0.9:80'], ['127.0.0.9:8080', '127.0.0.9:8080'], ['[::1
 
 === TEST 12: numbers of servers that are none
 --- init
-for my $id ('x', '-1', '+1', '%2B1', '1x', '0x1', '1.0', '%20', '1%20', '4294967296', '99999999999999999999', 'up', '127.0.0.1:80', '%00') {
+for my $id ('x', '-1', '+1', '%2B1', '1x', '0x1', '1.0', '%20', '1%20', '4294967296', '99999999999999999999', 'up', '127.0.0.1:80') {
     ::is(::plus(GET => "up/servers/$id"), '400 UpstreamBadServerId: invalid server ID', "GET $id");
     ::is(::plus(DELETE => "up/servers/$id/"), '400 UpstreamBadServerId: invalid server ID', "DELETE $id");
     ::is(::plus(PATCH => "up/servers/$id", '{"weight":2}'), '400 UpstreamBadServerId: invalid server ID', "PATCH $id");
@@ -579,8 +579,8 @@ for my $address ('', ' ', ':', ':80', '127.0.0.1:', '127.0.0.1:0', '127.0.0.1:65
 === TEST 28: bodies that are too long
 --- init
 my $long = '{"server":"{C}","route":"' . 'x' x (1 << 20) . '"}';
-::refuses_plus([POST => 'up/servers', $long], '413', [PATCH => 'up/servers/0', $long], '413');
-::like(::plus(POST => 'up/servers', $long), qr/\A413 \w+: ./, 'an error as the others');
+::refuses_plus([POST => 'up/servers', $long], '413 BodyTooLarge', [PATCH => 'up/servers/0', $long], '413 BodyTooLarge');
+::is(::plus(POST => 'up/servers', $long), '413 BodyTooLarge: the body is larger than 1048576 bytes', 'what it says');
 ::is(::plus(POST => 'up/servers', '{"server":"{C}"' . ' ' x 1_000_000 . '}'), '201 2 {C}', 'one that is not');
 --- no_error_log
 [crit]
@@ -593,8 +593,8 @@ upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
 upstream plain { server 127.0.0.1:$TEST_NGINX_RAND_PORT_2; }
 upstream zoned { zone zoned 64k; server 127.0.0.1:$TEST_NGINX_RAND_PORT_2; }
 --- init
-for my $name ('no', 'Up', 'up2', 'any', 'plain', 'zoned', 'up%20', 'up%2Fx', '%C3%A4', '%FF', '..x', 'x' x 300) {
-    my $code = $name eq '%FF' ? qr/\A404 (?:UpstreamNotFound|PathNotFound)/ : qr/\A404 UpstreamNotFound: upstream not found\z/;
+for my $name ('no', 'Up', 'up2', 'any', 'plain', 'zoned', 'up%20', 'up%2Fx', '%C3%A4', '..x', 'x' x 300) {
+    my $code = '404 UpstreamNotFound: upstream not found';
     ::refuses_plus(
         [GET => $name], $code,
         [DELETE => "$name/"], $code,
@@ -605,6 +605,7 @@ for my $name ('no', 'Up', 'up2', 'any', 'plain', 'zoned', 'up%20', 'up%2Fx', '%C
         [DELETE => "$name/servers/0"], $code,
     );
 }
+::is(::code_at(GET => '/c/9/http/upstreams/%FF'), '404 PathNotFound', 'a path that is no text');
 ::is(join(' ', sort keys %{ ::said(::plus_at(GET => '/c/9/http/upstreams/')) }), 'up', 'and those that there are');
 
 
@@ -646,14 +647,12 @@ upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; server
 --- init
 my ($a, $b, $c) = map { ::server_of($_) } 'A' .. 'C';
 my $none = '"requests":0,"responses":{"1xx":0,"2xx":0,"3xx":0,"4xx":0,"5xx":0,"codes":{},"total":0},"sent":0,"received":0,"fails":0,"unavail":0,'
-    . '"health_checks":{"checks":0,"fails":0,"unhealthy":0},"downtime":';
-my $body = ::plus_at(GET => '/c/9/http/upstreams/up')->{body};
-$body =~ s/("state":"down",.*?"downtime":)\d+,"downstart":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"/${1}N/;
+    . '"health_checks":{"checks":0,"fails":0,"unhealthy":0},"downtime":0';
 my $name = 'localhost:' . ::port_of('B');
-::is($body, '{"peers":['
-    . qq({"id":0,"server":"$a","name":"$a","backup":false,"weight":1,"state":"up","active":0,"max_conns":0,${none}0},)
-    . qq({"id":1,"server":"$b","name":"$name","backup":false,"weight":2,"state":"down","active":0,"max_conns":9,${none}N},)
-    . qq({"id":2,"server":"$c","name":"$c","backup":true,"weight":1,"state":"up","active":0,"max_conns":0,${none}0})
+::is(::plus_at(GET => '/c/9/http/upstreams/up')->{body}, '{"peers":['
+    . qq({"id":0,"server":"$a","name":"$a","backup":false,"weight":1,"state":"up","active":0,"max_conns":0,${none}},)
+    . qq({"id":1,"server":"$b","name":"$name","backup":false,"weight":2,"state":"down","active":0,"max_conns":9,${none}},)
+    . qq({"id":2,"server":"$c","name":"$c","backup":true,"weight":1,"state":"up","active":0,"max_conns":0,${none}})
     . '],"keepalive":0,"zombies":0,"zone":"plus"}', 'to the byte, before there was a request');
 ::answers(3, '/');
 ::ask('/', do => 'A=404');
@@ -803,4 +802,4 @@ for my $letter ('C', 'D', 'A', 'B', 'C') {
 ::like(::plus_at(GET => '/c/clusters/no')->{body}, qr/"href":"docs\/reference\.md#checkups_api"/, 'its errors');
 ::is(::code_at(GET => '/c/no'), '404 PathNotFound', 'a path of neither');
 ::like(::change(DELETE => 'up/servers/{A}'), qr/\A200 /, 'one is removed');
-::is(::change(DELETE => 'up/servers/{B}'), '409 LastServer: a level needs a server: delete the cluster, or PUT other levels', 'the last one is kept there');
+::is(::change(DELETE => 'up/servers/{B}'), '409 LastServer: a level needs a server', 'the last one is kept there');

@@ -20,7 +20,7 @@ The settings of a server that is added are random, and the reply has to say all 
 ask for what the upstream serves, all the time.
 
 Each line is a claim, the figure that was measured, the limit, and whether that holds; the exit status
-is 1 where one does not. --sample is a short version: two of the runs, with 400 changes.
+is 1 where one does not. Each is made five times. --sample is a short version: two of the runs, once.
 
 Environment: NGINX and MODULE are the paths of the binary and the module, BUILD what to call them.
 """
@@ -43,10 +43,12 @@ sys.dont_write_bytecode = True
 
 from processes import HOST, MODULE, NGINX, Nginx, free_port, get, now, remove, wait_until  # noqa: E402
 
+CHANGES = 1000
 CLIENTS, OWN, SHARED = 4, 20, 6
 STAY = 2  # servers of the configuration, which nobody removes
 VERSIONS = range(4, 10)
 REPLACED = "this worker is being replaced by one of a newer configuration"
+PAUSE = 0.006  # seconds at most, so that there are changes before, during and after the reload
 PATIENCE = 20  # seconds for all that is to be tried again
 DEFAULTS = {
     "weight": 1,
@@ -167,7 +169,6 @@ class Run:
 
     def __init__(self, nginx, shared, changes):
         self.nginx, self.shared, self.left = nginx, shared, changes
-        self.all = changes
         self.lock = threading.Lock()
         self.known = {}  # what was added, by its id: the address
         self.candidates = []  # ids of shared addresses, of which some are gone
@@ -212,6 +213,7 @@ class Client(threading.Thread):
         try:
             while self.run_.take_turn():
                 self.change()
+                time.sleep(self.random.uniform(0, PAUSE))
         except Exception as error:  # a client that ends early is a failure, whatever it was
             self.run_.wrong(f"client {self.number} ended: {error!r}")
 
@@ -408,14 +410,13 @@ def made(nginx, addresses):
     return [{"id": id_, "server": address, **DEFAULTS} for id_, address in enumerate(addresses)]
 
 
-def one_run(table, sample, seed, has_state, has_more):
-    changes = 400 if sample else 1000
+def one_run(table, seed, has_state, has_more):
     backends = Servers(STAY + CLIENTS * OWN + SHARED).start()
     addresses = list(backends.addresses)
     stay, shared = addresses[:STAY], addresses[STAY : STAY + SHARED]
     own = [addresses[STAY + SHARED + n :: CLIENTS] for n in range(CLIENTS)]
     nginx = Changed(stay, has_state).start()
-    run = Run(nginx, shared, changes)
+    run = Run(nginx, shared, CHANGES)
     configured = made(nginx, stay)
     problems = [] if nginx.servers() == configured else [f"at first: {nginx.servers()}"]
     run.known.update((server["id"], server["server"]) for server in configured)
@@ -425,14 +426,14 @@ def one_run(table, sample, seed, has_state, has_more):
     start = now()
     for client in clients:
         client.start()
-    wait_until(60, lambda: run.left <= changes / 2 or not any(client.is_alive() for client in clients), every=0.001)
+    wait_until(60, lambda: run.left <= CHANGES / 2 or not any(client.is_alive() for client in clients), every=0.001)
     if has_more:
         nginx.set_more(f"upstream more {{ checkups_cluster; server {stay[0]} weight=3; }}")
     left = run.left
     run.reloading.append((now(), float("inf")))
     is_settled = nginx.reload()
     run.reloading[0] = (run.reloading[0][0], now())
-    within = left - max(run.left, 0)
+    after = max(run.left, 0)
     for client in clients:
         client.join()
     took = now() - start
@@ -495,7 +496,7 @@ def one_run(table, sample, seed, has_state, has_more):
         lost += [server for server in before if server["server"] not in [s["server"] for s in nginx.servers()]]
 
     name = f"{'with' if has_state else 'without'} state{', another upstream' if has_more else ''}"
-    table.none(f"{changes} changes by {CLIENTS} clients, {name}: what is not there or not right", problems)
+    table.none(f"{CHANGES} changes by {CLIENTS} clients, {name}: what is not there or not right", problems)
     table.none("  answers that are wrong", run.problems)
     table.none("  answers about shared addresses that no order explains", wrong)
     table.none("  ids that were given twice", run.reused)
@@ -505,34 +506,34 @@ def one_run(table, sample, seed, has_state, has_more):
         if text != REPLACED or not run.is_reloading(sent, replied)
     ]
     table.none("  changes that were put off, but for the reload", put_off)
-    table.row("  changes during the reload", str(within), "> 0", within > 0)
+    table.row("  changes during the reload, and after", f"{left - after}, {after}", "> 0", left > after > 0)
     table.row("  the workers are the new ones", "yes" if is_settled else "no", "yes", is_settled)
     if has_state:
         table.none("  servers that are lost or different after a kill", lost)
     failed = [line for client in asking for line in client.failed]
     table.none("  proxied requests that failed", failed)
     table.none("  lines that are never right", bad)
-    table.row("  changes a second", f"{changes / took:.0f}", "", None)
+    table.row("  changes a second", f"{CHANGES / took:.0f}", "", None)
     table.note(", ".join(f"{word}: {count}" for word, count in sorted(run.statuses.items())))
     there = f"{len(expected)} servers at the end, {len(alive)} of them fought for, highest id {max(run.known)}"
     table.note(f"{sum(client.made for client in asking)} proxied requests, {there}")
     remove(nginx, backends)
 
 
-def plain(table, sample, seed):
-    one_run(table, sample, seed, has_state=False, has_more=False)
+def plain(table, seed):
+    one_run(table, seed, has_state=False, has_more=False)
 
 
-def state(table, sample, seed):
-    one_run(table, sample, seed, has_state=True, has_more=False)
+def state(table, seed):
+    one_run(table, seed, has_state=True, has_more=False)
 
 
-def more(table, sample, seed):
-    one_run(table, sample, seed, has_state=True, has_more=True)
+def more(table, seed):
+    one_run(table, seed, has_state=True, has_more=True)
 
 
-def bare(table, sample, seed):
-    one_run(table, sample, seed, has_state=False, has_more=True)
+def bare(table, seed):
+    one_run(table, seed, has_state=False, has_more=True)
 
 
 PARTS = {"plain": plain, "state": state, "more": more, "bare": bare}
@@ -557,9 +558,9 @@ def main():
     build = os.environ.get("BUILD", "this build")
     print(f"many clients of the API of NGINX Plus{sample} under {version} ({build}), --seed {options.seed}")
     table, start = Table(), now()
-    for number in range(1 if options.sample else 3):
+    for number in range(1 if options.sample else 5):
         for part in options.parts or (SAMPLE if options.sample else PARTS):
-            PARTS[part](table, options.sample, f"{options.seed} {number} {part}")
+            PARTS[part](table, f"{options.seed} {number} {part}")
     took = f"after {now() - start:.0f} s"
     print(f"{table.failed} FAILED {took}" if table.failed else f"all passed {took}")
     return 1 if table.failed else 0
