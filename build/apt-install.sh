@@ -46,7 +46,7 @@ if ! apt install --no-install-recommends "$@"; then
 fi
 
 if [ -d /run/systemd/system ]; then
-    for service in nginx memcached redis-server mariadb-server postgresql; do
+    for service in nginx memcached redis-server mariadb-server postgresql prometheus prometheus-nginx-exporter; do
         case " $* " in
             *" $service "*)
                 echo "$service was not started, but systemd would at the next boot:" \

@@ -36,6 +36,8 @@ test    mariadb-server           cmd mariadb-install-db
 test    mariadb-client           cmd mariadb
 test    postgresql               cmd initdb
 test    python3-venv             cmd pip3
+test    prometheus               cmd promtool
+test    prometheus-nginx-exporter  cmd prometheus-nginx-exporter
 
 suite   perl                     cmd prove
 suite   openssl                  cmd openssl

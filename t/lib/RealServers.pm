@@ -1,13 +1,16 @@
 package RealServers;
 
 # Real servers for the tests of the checks: Redis, MariaDB, PostgreSQL, and a
-# server of gRPC's health protocol.
+# server of gRPC's health protocol. And what watches nginx: Prometheus, and its
+# exporter for NGINX Plus.
 #
 #   redis('LOCKED', '--requirepass', 'x');      # listens on $TEST_NGINX_LOCKED_PORT
 #   mariadb('MARIADB', sql => '...');           # 'PLAIN' tls => 0: without TLS
 #   postgres('POSTGRES', sql => '...', hba => '...');
 #   grpc_health('GRPC', 'server');              # with that certificate; none: without TLS
 #   nobody('NOBODY');                           # a port that refuses connections
+#   plus_exporter('EXPORTER', 'http://127.0.0.1:8080/api');
+#   prometheus('PROMETHEUS', $port);            # scrapes what listens there
 #
 # Each is ready when the function returns, listens on a free port of 127.0.0.1,
 # and is gone when the test file ends, with all that it wrote. None of them runs
@@ -34,7 +37,7 @@ use Socket;
 
 use NginxRunner ();
 
-our @EXPORT = qw(keys_of_tests redis mariadb postgres grpc_health nobody);
+our @EXPORT = qw(keys_of_tests redis mariadb postgres grpc_health nobody plus_exporter prometheus);
 
 my $scratch = File::Temp->newdir('checkups-real.XXXXXX', TMPDIR => 1);
 chmod 0755, "$scratch";
@@ -277,6 +280,41 @@ sub grpc_health {
         $port .= 'without' if ($certificate // '') eq 'without';
         return ($python, "$FindBin::Bin/lib/grpc_server.py", $port, @tls);
     });
+}
+
+# What it asks has to be there already.
+sub plus_exporter {
+    my ($name, $uri) = @_;
+    need('prometheus-nginx-exporter');
+    return serve($name, folder => folder($name), signal => 'TERM', ready => qr/successfully started/, command => sub {
+        my $port = shift;
+        return ('prometheus-nginx-exporter', '-nginx.plus', "-nginx.scrape-uri=$uri",
+            "-web.listen-address=127.0.0.1:$port");
+    });
+}
+
+sub prometheus {
+    my ($name, $target) = @_;
+    need('prometheus');
+    my $folder = folder($name);
+    my $config = write_to("$folder/config", <<"END");
+scrape_configs:
+  - job_name: nginx
+    scrape_interval: 1s
+    static_configs:
+      - targets: ["127.0.0.1:$target"]
+END
+    return serve($name, folder => $folder, signal => 'TERM', ready => qr/ready to receive web requests/, command => sub {
+        my $port = shift;
+        return ('prometheus', "--config.file=$config", "--storage.tsdb.path=$folder/data",
+            "--web.listen-address=127.0.0.1:$port");
+    });
+}
+
+sub need {
+    my $program = shift;
+    return if grep { -x "$_/$program" } split /:/, $ENV{PATH};
+    die "there is no $program\n";
 }
 
 # The port is bound, so that nobody else can take it, but there is no listening.
