@@ -30,7 +30,7 @@ $module = Cwd::abs_path($module);
 my $COMMAND_SECONDS = 60;
 my $REPEAT_SECONDS = 20;
 
-my $pages = {map { $_ => read_file("$root/$_") } qw(README.md CONTRIBUTING.md CHANGELOG.md docs/reference.md)};
+my $pages = {map { $_ => read_file("$root/$_") } qw(README.md CONTRIBUTING.md CHANGELOG.md docs/reference.md docs/tools.md)};
 
 my $folder = File::Temp->newdir('checkups-readme.XXXXXX', TMPDIR => 1);
 chmod 0755, $folder or die "$folder: $!";    # the workers may run as nobody
