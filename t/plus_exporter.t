@@ -189,7 +189,7 @@ subtest 'the states' => sub {
         . ' server @checking; server @unhealthy; checkups_check http interval=20ms timeout=30s mandatory;');
     ok($backend->wait_for($_, 2), "$_: checked") for qw(up draining unavail unhealthy);
     ok($backend->wait_for('checking', 1), 'checking: a check is under way');
-    like(change($nginx, PATCH => 'clusters/up/servers/@draining', '{"drain":true}'), qr/\A200 /, 'one is drained');
+    like(change($nginx, PATCH => '8/http/upstreams/up/servers/1', '{"drain":true}'), qr/\A200 /, 'one is drained');
     is_deeply([$nginx->bodies('/', 6)], [('up') x 6], 'one works');
 
     my $shown = metrics($port)->{servers};
@@ -200,8 +200,8 @@ subtest 'the states' => sub {
     is_deeply([@{ $shown->{unavail} }{qw(fails unavail)}], [1, 1], 'one failed, and was out of use from then on');
     is_deeply([@{ $shown->{unhealthy} }{qw(health_checks_checks health_checks_fails health_checks_unhealthy)}], [1, 1, 1],
         'one has failed its check');
-    is_deeply([@{ $shown->{checking} }{qw(health_checks_checks health_checks_fails health_checks_unhealthy)}], [0, 0, 0],
-        'no check of another one has come to its end');
+    is_deeply([grep { /health_checks/ } keys %{ $shown->{checking} }], [],
+        'no check of another one has come to its end: then the exporter leaves these out');
     ends_well($nginx);
 };
 
