@@ -518,8 +518,8 @@ for my $member (qw(server weight max_conns max_fails fail_timeout slow_start rou
 --- init
 my %wrong = (
     server => ['1', 'null', 'true'], weight => ['"1"', 'null', 'true'], max_conns => ['"1"', 'null', 'false'], max_fails => ['"1"', 'null', 'false'],
-    fail_timeout => ['10', 'null', 'true'], slow_start => ['10', 'null', 'true'], route => ['1', 'null', 'true'], backup => ['1', '"true"', 'null'],
-    down => ['1', '"true"', 'null', '0'], drain => ['1', '"true"', 'null', '0'], service => ['1', 'null', 'true'],
+    fail_timeout => ['10', 'null', 'true'], slow_start => ['10', 'null', 'true'], route => ['1', 'null', 'true'], backup => ['1', '"yes"', 'null'],
+    down => ['1', '"yes"', 'null', '0'], drain => ['1', '""', 'null', '0'], service => ['1', 'null', 'true'],
 );
 for my $member (sort keys %wrong) {
     for my $value (@{ $wrong{$member} }) {

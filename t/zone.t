@@ -391,7 +391,7 @@ qr/^\{"cls:up":/
 
 === TEST 29: less than a tenth is free: the log says so, once
 --- http_config eval
-"checkups_zone checkups:64k; upstream up { checkups_cluster; " . main::servers(79) . "}"
+"checkups_zone checkups:64k; upstream up { checkups_cluster; " . main::servers(61) . "}"
 --- request
 GET /api/status
 --- response_body_like eval
@@ -406,7 +406,7 @@ checkups: zone "checkups": 0 of 65536 bytes are free, a larger size is wanted in
 
 === TEST 30: there is room enough: the log is silent
 --- http_config eval
-"checkups_zone checkups:64k; upstream up { checkups_cluster; " . main::servers(50) . "}"
+"checkups_zone checkups:64k; upstream up { checkups_cluster; " . main::servers(35) . "}"
 --- request
 GET /api/status
 --- response_body_like eval

@@ -205,13 +205,20 @@ fn refuse_write(request: &Request, asked: &Asked<'_>, method: Method) -> Option<
         unsafe { inner.headers_in.content_type.as_ref().map(|header| conf::bytes(header.value)) };
     if !may_write {
         Some(Refusal::MethodDisabled)
-    } else if matches!(asked, Asked::Own(_)) && method.has_body() && !is_json(content_type) {
+    } else if method.has_body() && !is_json(content_type) && !may_be_untyped(inner, asked) {
         Some(Refusal::UnsupportedMediaType)
     } else if inner.headers_in.content_length_n > MAX_BODY as off_t {
         Some(Refusal::BodyTooLarge)
     } else {
         None
     }
+}
+
+/// Whether a body is taken that does not say that it is JSON. Clients of NGINX Plus send such; but so can a
+/// page of another site, in whose name a browser sends the header `Origin`.
+fn may_be_untyped(request: &ngx_http_request_t, asked: &Asked<'_>) -> bool {
+    // SAFETY: the header is looked at during this call only.
+    matches!(asked, Asked::Plus(_)) && unsafe { header(request, b"origin") }.is_none()
 }
 
 /// The body of a request was read that changes something.
@@ -359,7 +366,7 @@ fn change(
 /// The result is used for no longer than the request lives.
 unsafe fn header<'a>(request: &ngx_http_request_t, name: &[u8]) -> Option<&'a [u8]> {
     let mut part: *const ngx_list_part_t = &request.headers_in.headers.part;
-    // SAFETY: the headers are a list of nginx, complete when the body is read.
+    // SAFETY: the headers are a list of nginx, complete when the request is handled.
     unsafe {
         while let Some(current) = part.as_ref() {
             let headers = current.elts.cast::<ngx_table_elt_t>();

@@ -6,12 +6,13 @@ use ngx::core::Status;
 use ngx::ffi::{
     ngx_addr_t, ngx_array_create, ngx_array_t, ngx_conf_t, ngx_http_request_t,
     ngx_http_upstream_init_round_robin, ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t,
-    ngx_http_upstream_t, ngx_int_t, ngx_msec_t, ngx_str_t, ngx_uint_t, NGX_HTTP_LOCK,
-    NGX_HTTP_PATCH, NGX_HTTP_POST, NGX_HTTP_UPSTREAM_CREATE, NGX_HTTP_UPSTREAM_FT_ERROR,
-    NGX_HTTP_UPSTREAM_FT_HTTP_403, NGX_HTTP_UPSTREAM_FT_HTTP_404, NGX_HTTP_UPSTREAM_FT_HTTP_429,
-    NGX_HTTP_UPSTREAM_FT_HTTP_500, NGX_HTTP_UPSTREAM_FT_HTTP_502, NGX_HTTP_UPSTREAM_FT_HTTP_503,
-    NGX_HTTP_UPSTREAM_FT_HTTP_504, NGX_HTTP_UPSTREAM_FT_INVALID_HEADER,
-    NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT, NGX_HTTP_UPSTREAM_FT_TIMEOUT,
+    ngx_http_upstream_state_t, ngx_http_upstream_t, ngx_int_t, ngx_msec_t, ngx_str_t, ngx_uint_t,
+    NGX_HTTP_LOCK, NGX_HTTP_PATCH, NGX_HTTP_POST, NGX_HTTP_UPSTREAM_CREATE,
+    NGX_HTTP_UPSTREAM_FT_ERROR, NGX_HTTP_UPSTREAM_FT_HTTP_403, NGX_HTTP_UPSTREAM_FT_HTTP_404,
+    NGX_HTTP_UPSTREAM_FT_HTTP_429, NGX_HTTP_UPSTREAM_FT_HTTP_500, NGX_HTTP_UPSTREAM_FT_HTTP_502,
+    NGX_HTTP_UPSTREAM_FT_HTTP_503, NGX_HTTP_UPSTREAM_FT_HTTP_504,
+    NGX_HTTP_UPSTREAM_FT_INVALID_HEADER, NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT,
+    NGX_HTTP_UPSTREAM_FT_TIMEOUT,
 };
 use ngx::http::{HttpModule, HttpModuleMainConf, HttpModuleServerConf, NgxHttpUpstreamModule};
 
@@ -90,13 +91,7 @@ impl Subsystem for Http {
         // SAFETY: as above. A try is at work, and nginx has made a state for it before it asked for the
         // server (ngx_http_upstream_connect()).
         let state = unsafe { &*(*(*request).upstream).state };
-        let traffic = Traffic {
-            status: state.status as u16,
-            sent: state.bytes_sent as u64,
-            received: state.bytes_received as u64,
-            // The status may be there before the header is, which may turn out to be none.
-            header_time: (state.header_time != ngx_msec_t::MAX).then_some(state.header_time as u64),
-        };
+        let traffic = traffic(state);
         statistics.end(traffic, milliseconds);
     }
 
@@ -120,6 +115,18 @@ impl Subsystem for Http {
                 };
             is_repeatable && is_named
         }
+    }
+}
+
+/// What a try came to.
+#[inline(always)]
+pub(super) fn traffic(state: &ngx_http_upstream_state_t) -> Traffic {
+    Traffic {
+        status: state.status as u16,
+        sent: state.bytes_sent as u64,
+        received: state.bytes_received as u64,
+        // The status may be there before the header is, which may turn out to be none.
+        header_time: (state.header_time != ngx_msec_t::MAX).then_some(state.header_time as u64),
     }
 }
 

@@ -2,6 +2,7 @@
 //! what every balancer of nginx goes by.
 
 use std::collections::HashMap;
+use std::ffi::c_void;
 use std::ptr::{self, addr_of, addr_of_mut, NonNull};
 use std::rc::Rc;
 use std::slice;
@@ -9,13 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ngx::core::Status;
 use ngx::ffi::{
-    ngx_http_request_t, ngx_http_upstream_init_peer_pt, ngx_http_upstream_rr_peer_t,
+    ngx_array_t, ngx_http_request_t, ngx_http_upstream_init_peer_pt, ngx_http_upstream_rr_peer_t,
     ngx_http_upstream_rr_peers_t, ngx_http_upstream_server_t, ngx_http_upstream_srv_conf_t,
-    ngx_int_t, ngx_uint_t, NGX_HTTP_UPSTREAM_CREATE,
+    ngx_http_upstream_state_t, ngx_int_t, ngx_msec_t, ngx_pool_cleanup_add, ngx_uint_t,
+    NGX_HTTP_UPSTREAM_CREATE,
 };
 use ngx::http::{HttpModuleMainConf, HttpModuleServerConf};
 
-use super::balancer::{down_and_drain, settings};
+use super::balancer::{down_and_drain, settings, traffic};
 use super::expression::Expressions;
 use super::module::{Module, ServerConf, UpstreamConf};
 use super::{blocks, checks};
@@ -30,7 +32,7 @@ use crate::nginx::process;
 use crate::shm::fault;
 use crate::upstream::entry::{Configured, Entry};
 use crate::upstream::plan::Listed;
-use crate::upstream::watched::{Busy, Load, Peers, Rule};
+use crate::upstream::watched::{Busy, Load, Peers, Rule, Try};
 
 /// Our bit in `down` of a server of nginx, which leaves every server alone with any bit there.
 ///
@@ -181,6 +183,8 @@ unsafe extern "C" fn init_peer(
     });
     let Some((Some(original), entry)) = found else { return Status::NGX_ERROR.into() };
     guard((), || entry.follow_verdicts());
+    // SAFETY: the request is one that nginx begins to proxy.
+    guard((), || unsafe { Counting::begin(request, entry) });
     // SAFETY: these are its arguments.
     let code = unsafe { original(request, upstream) };
     if entry.watch.as_ref().is_some_and(|watch| watch.is_changing()) {
@@ -188,6 +192,68 @@ unsafe extern "C" fn init_peer(
         guard((), || entry.follow_verdicts());
     }
     code
+}
+
+/// The tries of a request, which are counted when it is over.
+struct Counting {
+    entry: &'static Rc<Entry>,
+    /// What nginx notes of each try.
+    states: *const ngx_array_t,
+    /// The number of the first one that may be in this upstream.
+    first: usize,
+}
+
+impl Counting {
+    /// # Safety
+    /// The request is one that nginx begins to proxy.
+    unsafe fn begin(request: *mut ngx_http_request_t, entry: &'static Rc<Entry>) {
+        // SAFETY: by now nginx has made the array, in the pool of the request. The memory that comes with
+        // the cleanup is aligned for any of our types. Where there is none, nothing is counted.
+        unsafe {
+            let states = (*request).upstream_states.cast_const();
+            let (Some(array), Some(cleanup)) = (
+                states.as_ref(),
+                ngx_pool_cleanup_add((*request).pool, size_of::<Self>()).as_mut(),
+            ) else {
+                return;
+            };
+            cleanup.data.cast::<Self>().write(Self { entry, states, first: array.nelts });
+            cleanup.handler = Some(count);
+        }
+    }
+}
+
+/// Counts the tries of a request that is over: nginx's cleanup of its pool.
+unsafe extern "C" fn count(data: *mut c_void) {
+    guard((), || {
+        // SAFETY: `begin` has written it. The pool is freed after its cleanups, and nginx has the names
+        // of servers there, or in memory that lives as long as the configuration.
+        unsafe {
+            let Counting { entry, states, first } = &*data.cast::<Counting>();
+            let states: &[ngx_http_upstream_state_t] = (**states).as_slice();
+            let of_upstream = states.get(*first..).unwrap_or_default();
+            // Where nginx goes on in another upstream, there is an empty one in between.
+            let end = of_upstream.iter().position(|state| state.peer.is_null());
+            let of_upstream = &of_upstream[..end.unwrap_or(of_upstream.len())];
+            for (number, state) in of_upstream.iter().enumerate() {
+                let is_last = number + 1 == of_upstream.len();
+                entry.count(conf::bytes(*state.peer), ended(state, is_last));
+            }
+        }
+    });
+}
+
+/// What came of a try. nginx goes on after one that failed, and after 403 and 404; where it has no other
+/// server, it notes a status of its own.
+fn ended(state: &ngx_http_upstream_state_t, is_last: bool) -> Try {
+    let traffic = traffic(state);
+    let has_failed = match traffic.header_time {
+        Some(_) => !is_last && !matches!(traffic.status, 403 | 404),
+        None => !is_last || traffic.status >= 500,
+    };
+    let is_known = state.response_time != ngx_msec_t::MAX;
+    let milliseconds = if is_known { state.response_time as u64 } else { 0 };
+    Try { traffic, milliseconds, has_failed }
 }
 
 /// The servers that nginx has of a block whose names it looks up while it runs. `None`: there are no

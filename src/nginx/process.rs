@@ -114,10 +114,9 @@ pub fn iso_time(milliseconds: i64) -> String {
     )
 }
 
-/// A monotonic time in milliseconds in the format ISO 8601.
-pub fn iso_time_of(monotonic: u64) -> String {
-    let ago = i64::try_from(now().saturating_sub(monotonic)).unwrap_or(i64::MAX);
-    iso_time(milliseconds().saturating_sub(ago))
+/// What is added to a monotonic time in milliseconds to get the one since 1970, as of the last event.
+pub fn clock_offset() -> i64 {
+    milliseconds().saturating_sub(i64::try_from(now()).unwrap_or(i64::MAX))
 }
 
 /// A random number of at least 31 bits. nginx seeds the generator in every worker.

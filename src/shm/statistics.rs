@@ -159,7 +159,7 @@ impl Statistics {
     }
 
     /// A try failed.
-    pub(super) fn fail(&self) {
+    pub fn fail(&self) {
         add(&self.fails, 1);
     }
 

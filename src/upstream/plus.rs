@@ -1,6 +1,7 @@
 //! What the zone says, in the shapes of the API of NGINX Plus.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ptr;
 
 use super::configuration::Configuration;
 use super::entry::Entry;
@@ -11,6 +12,7 @@ use crate::logic::plus::server::Shown;
 use crate::logic::plus::upstream::{Condition, Counted, Peer, Upstream};
 use crate::logic::settings::{Cluster, Server};
 use crate::nginx::{process, statistics};
+use crate::shm;
 use crate::shm::generation::{self, Generation};
 use crate::shm::worker::Slot;
 use crate::shm::zone::Root;
@@ -20,34 +22,44 @@ pub fn upstreams(configuration: &Configuration) -> BTreeMap<String, Upstream> {
     let zone = zone(configuration);
     let entries = configuration.all().into_iter();
     let entries = entries.filter(|entry| !entry.current().is_deleted);
-    entries.map(|entry| (entry.name().to_owned(), shown(&entry, &zone))).collect()
+    entries.map(|entry| (entry.name().to_owned(), shown(configuration, &entry, &zone))).collect()
 }
 
 /// One cluster.
 pub fn upstream(configuration: &Configuration, entry: &Entry) -> Upstream {
-    shown(entry, &zone(configuration))
+    shown(configuration, entry, &zone(configuration))
 }
 
 fn zone(configuration: &Configuration) -> String {
     configuration.usage().map(|usage| usage.name).unwrap_or_default()
 }
 
-fn shown(entry: &Entry, zone: &str) -> Upstream {
+fn shown(configuration: &Configuration, entry: &Entry, zone: &str) -> Upstream {
     let settings = entry.shown_settings();
-    let of = |generation: &Generation| peers(entry, &settings, generation);
+    let of = |generation: &Generation| peers(configuration, entry, &settings, generation);
     let peers = entry.with_generation(|generation, _| of(generation)).unwrap_or_default();
     Upstream { peers, keepalive: 0, zombies: 0, zone: zone.to_owned() }
 }
 
-fn peers(entry: &Entry, settings: &Cluster, generation: &Generation) -> Vec<Peer> {
+fn peers(
+    configuration: &Configuration,
+    entry: &Entry,
+    settings: &Cluster,
+    generation: &Generation,
+) -> Vec<Peer> {
     let servers = settings.levels.iter().flat_map(|level| &level.servers);
     let by_id: HashMap<u32, &Server> =
         servers.filter_map(|server| Some((server.id?, server))).collect();
     let loads = entry.watch.as_ref().map(Watch::loads).unwrap_or_default();
     let now = process::now();
+    let mut seen: HashSet<*const shm::server::Server> = HashSet::new();
     let mut peers = Vec::with_capacity(generation.peers().len());
     for (place, level) in generation.levels().iter().enumerate() {
         for peer in &generation.peers()[level.range()] {
+            // What is counted of an address that is in two levels is counted once.
+            if !seen.insert(ptr::from_ref(peer.server)) {
+                continue;
+            }
             let server = by_id.get(&peer.parent().unwrap_or(peer.id)).copied();
             let load = loads.get(peer.server.address()).copied().unwrap_or_default();
             let address = peer.server.name();
@@ -66,7 +78,9 @@ fn peers(entry: &Entry, settings: &Cluster, generation: &Generation) -> Vec<Peer
                 state: condition(peer, load.is_failed, now).state(),
                 active: peer.server.uses().connections() + load.connections,
                 max_conns: peer.max_conns,
-                counted: Counted::new(peer.server.read_statistics(now), process::iso_time_of),
+                counted: Counted::new(peer.server.read_statistics(now), |at| {
+                    moment(configuration, at)
+                }),
             });
         }
     }
@@ -82,6 +96,16 @@ fn condition(peer: &generation::Peer, is_failed: bool, now: u64) -> Condition {
         health,
         is_ejected: is_failed || (server.is_ejected(now) && !server.is_kept()),
     }
+}
+
+/// A monotonic time in the format ISO 8601. The clocks are read apart, and each may be about to come to the
+/// next millisecond: a difference of one is none, so that the same moment is always shown alike.
+fn moment(configuration: &Configuration, monotonic: u64) -> String {
+    let (known, now) = (&configuration.clock_offset, process::clock_offset());
+    if now.abs_diff(known.get()) > 1 {
+        known.set(now);
+    }
+    process::iso_time(known.get().saturating_add_unsigned(monotonic))
 }
 
 /// The servers of a cluster, each name with the addresses that were found by it.

@@ -1,7 +1,7 @@
 //! Clusters whose servers nginx has: those that nginx balances, of which checkups checks the servers, and
 //! takes those out of use that fail; and those for which it looks names up.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use ngx::ffi::NGX_LOG_WARN;
@@ -12,8 +12,9 @@ use super::entry::Entry;
 use super::plan::Listed;
 use super::{names, worker};
 use crate::logic::settings::Protected;
-use crate::nginx::log;
+use crate::nginx::{log, process};
 use crate::shm::cluster::{Cluster, Standing};
+use crate::shm::statistics::Traffic;
 use crate::shm::zone::Root;
 
 /// The servers of an upstream, as nginx has them.
@@ -79,13 +80,31 @@ pub struct Watch {
     listed: Cell<Option<usize>>,
     /// Whether it was reported that the records do not follow.
     reported: Cell<bool>,
+    /// The servers of a generation, which has this number, by their addresses as text.
+    by_name: RefCell<(u64, HashMap<Vec<u8>, usize>)>,
+}
+
+/// One try on a server that nginx has selected.
+#[derive(Clone, Copy, Debug)]
+pub struct Try {
+    /// What it came to.
+    pub traffic: Traffic,
+    /// For how long it took, in milliseconds.
+    pub milliseconds: u64,
+    /// Whether it failed.
+    pub has_failed: bool,
 }
 
 impl Watch {
     /// Of these servers nothing is known yet.
     pub fn new(peers: Box<dyn Peers>) -> Self {
-        let (applied, listed, reported) = (Cell::default(), Cell::default(), Cell::default());
-        Self { peers, applied, listed, reported }
+        Self {
+            peers,
+            applied: Cell::default(),
+            listed: Cell::default(),
+            reported: Cell::default(),
+            by_name: RefCell::default(),
+        }
     }
 
     /// The servers that there are. `None`: those of the settings, as none ever comes or goes, or as
@@ -117,6 +136,31 @@ impl Entry {
             // Where it fails, it is done before the next request.
             let _ = self.apply_verdicts(watch, cluster);
         }
+    }
+
+    /// Counts a try on a server that nginx has selected, by its address as text, when the request is
+    /// over.
+    pub fn count(&self, name: &[u8], ended: Try) {
+        let Some(watch) = &self.watch else { return };
+        self.with_generation(|generation, _| {
+            let mut by_name = watch.by_name.borrow_mut();
+            if by_name.0 != generation.version() {
+                let peers = generation.peers().iter().enumerate().rev();
+                let names = peers.map(|(index, it)| (it.server.name().as_bytes().to_vec(), index));
+                *by_name = (generation.version(), names.collect());
+            }
+            // One that is not there any more is of no interest.
+            let Some(peer) = by_name.1.get(name).and_then(|index| generation.peers().get(*index))
+            else {
+                return;
+            };
+            let statistics = peer.server.statistics();
+            statistics.select(process::now().saturating_sub(ended.milliseconds));
+            statistics.end(ended.traffic, ended.milliseconds);
+            if ended.has_failed {
+                statistics.fail();
+            }
+        });
     }
 
     #[cold]

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
+use serde::de::IgnoredAny;
 use serde_json::error::Category;
 use serde_json::Value;
 
@@ -45,7 +46,9 @@ pub fn modification(id: u32, body: &[u8]) -> Result<Change, Refusal> {
 fn draft(body: &[u8]) -> Result<(ServerDraft, Option<bool>), Refusal> {
     let Members::<Value>(members) =
         serde_json::from_slice(body).map_err(|error| match error.classify() {
-            Category::Data => Refusal::FormatInvalid("the body must be an object".to_owned()),
+            Category::Data if is_json(body) => {
+                Refusal::FormatInvalid("the body must be an object".to_owned())
+            }
             _ => Refusal::NoJson(error.to_string()),
         })?;
     let mut draft = ServerDraft::default();
@@ -66,14 +69,23 @@ fn draft(body: &[u8]) -> Result<(ServerDraft, Option<bool>), Refusal> {
             ("weight", Value::Number(number)) => draft.weight = Some(number),
             ("max_conns", Value::Number(number)) => draft.max_conns = Some(number),
             ("max_fails", Value::Number(number)) => draft.max_fails = Some(number),
-            ("down", Value::Bool(flag)) => draft.down = Some(flag),
-            ("drain", Value::Bool(flag)) => draft.drain = Some(flag),
-            ("backup", Value::Bool(flag)) => backup = Some(flag),
+            ("down", value) if flag(&value).is_some() => draft.down = flag(&value),
+            ("drain", value) if flag(&value).is_some() => draft.drain = flag(&value),
+            ("backup", value) if flag(&value).is_some() => backup = flag(&value),
             (known, _) if KNOWN.contains(&known) => return Err(refuse("invalid value of", known)),
             (unknown, _) => return Err(refuse("unknown", unknown)),
         }
     }
     Ok((draft, backup))
+}
+
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(body).is_ok()
+}
+
+/// A boolean, also as text: there are clients that send it so.
+fn flag(value: &Value) -> Option<bool> {
+    value.as_bool().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// The parameters that there are.
@@ -142,7 +154,7 @@ mod tests {
     #[test]
     fn bodies() {
         let body = r#"{"server":"10.0.0.1","weight":2,"max_conns":3,"max_fails":0,"fail_timeout":"1m",
-            "slow_start":"2s","route":"r","backup":true,"down":false,"drain":true}"#;
+            "slow_start":"2s","route":"r","backup":true,"down":"false","drain":true}"#;
         let Ok(Change::AddServer { level: Target::Backup, draft }) = addition(body.as_bytes())
         else {
             panic!("it is refused");
@@ -167,6 +179,7 @@ mod tests {
             (r#"{"server":"a","x":1}"#, "unknown parameter \"x\""),
             (r#"{"server":"a","weight":"1"}"#, "invalid value of parameter \"weight\""),
             (r#"{"server":"a","weight":null}"#, "invalid value of parameter \"weight\""),
+            (r#"{"server":"a","down":"no"}"#, "invalid value of parameter \"down\""),
             (r#"{"server":"a","down":1}"#, "invalid value of parameter \"down\""),
             (r#"{"server":1}"#, "invalid value of parameter \"server\""),
             (r#"{"server":"a","weight":[1]}"#, "nested object or list"),
@@ -175,7 +188,7 @@ mod tests {
         ] {
             assert_eq!(refused(body), (400, "UpstreamConfFormatError", text.to_owned()), "{body}");
         }
-        for body in ["", "{", "{'server':1}", "server=a", "{} x"] {
+        for body in ["", "{", "{'server':1}", "server=a", "{} x", "[", "[1] x"] {
             let (status, code, _) = refused(body);
             assert_eq!((status, code), (415, "JsonError"), "{body}");
         }
