@@ -248,9 +248,8 @@ my $answer = ::plus_at(POST => '/c/8/http/upstreams/up/servers/', ::json(\%sent)
 --- init
 for (['10s', '10s'], ['10', '10s'], ['1m', '60s'], ['1m30s', '90s'], ['500ms', '500ms'], ['1500ms', '1500ms'], ['2000ms', '2s'], ['1h', '3600s'], ['0', '0s'], ['0s', '0s'], ['0ms', '0s']) {
     my ($said, $shown) = @$_;
-    my %is = (fail_timeout => '10s', slow_start => '0s', fail_timeout => $shown, slow_start => $shown);
     my $answer = ::said(::plus_at(PATCH => '/c/9/http/upstreams/up/servers/0', qq({"fail_timeout":"$said","slow_start":"$said"})));
-    ::is("$answer->{fail_timeout} $answer->{slow_start}", "$shown $shown", $said);
+    ::is("$answer->{fail_timeout} $answer->{slow_start}", "$shown $shown", "a time of $said");
 }
 my $number = 1;
 for (['127.0.0.9', '127.0.0.9:80'], ['127.0.0.9:8080', '127.0.0.9:8080'], ['[::1]', '[::1]:80'], ['[::1]:81', '[::1]:81'], ['[0:0:0:0:0:0:0:2]:80', '[::2]:80'],
@@ -803,3 +802,104 @@ for my $letter ('C', 'D', 'A', 'B', 'C') {
 ::is(::code_at(GET => '/c/no'), '404 PathNotFound', 'a path of neither');
 ::like(::change(DELETE => 'up/servers/{A}'), qr/\A200 /, 'one is removed');
 ::is(::change(DELETE => 'up/servers/{B}'), '409 LastServer: a level needs a server', 'the last one is kept there');
+
+
+
+=== TEST 39: two lines of one address are two servers
+--- http_config
+upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; server 127.0.0.1:$TEST_NGINX_RAND_PORT_2; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 weight=2; }
+--- init
+::is(::servers_of('up'), '0 {A}; 1 {B}; 2 {A} weight=2', 'both are shown');
+::is(::plus(PATCH => 'up/servers/2', '{"weight":3}'), '200 2 {A} weight=3', 'the one is changed');
+::is(::servers_of('up'), '0 {A}; 1 {B}; 2 {A} weight=3', 'not the other');
+::is(::plus(PATCH => 'up/servers/2', '{"server":"{A}","weight":2}'), '200 2 {A} weight=2', 'with its address');
+::is(::plus(POST => 'up/servers', '{"server":"{A}"}'), '409 EntryExists: the upstream has this server already', 'no third one');
+::is(::plus(DELETE => 'up/servers/0'), '200 1 {B}; 2 {A} weight=2', 'the one is removed');
+::is(::sorted(6, '/'), 'AAAABB', 'the other is used');
+::is(::plus(PATCH => 'up/servers/2', '{"server":"{C}"}'), '200 2 {C} weight=2', 'or gets another address');
+::is(::sorted(6, '/'), 'BBCCCC', 'requests');
+
+
+
+=== TEST 40: slow start begins when the server is added
+--- http_config
+upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 weight=10; }
+--- init
+::is(::plus(POST => 'up/servers', '{"server":"{B}","weight":10,"slow_start":"1h"}'), '201 1 {B} weight=10 slow_start=3600s', 'by this API');
+my $share = () = ::answers(44, '/') =~ /B/g;
+::ok($share >= 2 && $share <= 6, "$share of 44 requests, not 22") or ::diag($share);
+::like(::change(POST => 'up/servers', '{"server":"{C}","weight":10,"slow_start":"1h"}'), qr/\A201 /, 'by the other one');
+$share = () = ::answers(48, '/') =~ /C/g;
+::ok($share >= 2 && $share <= 6, "$share of 48 requests, not 16") or ::diag($share);
+::is(::plus(PATCH => 'up/servers/1', '{"slow_start":"0s"}'), '200 1 {B} weight=10', 'its end');
+$share = () = ::answers(42, '/') =~ /B/g;
+::ok($share >= 18, "$share of 42 requests then");
+
+
+
+=== TEST 41: the zone is full
+--- http_config
+checkups_zone plus:64k;
+upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+--- init
+my ($added, $last) = (0);
+for my $port (1 .. 2000) {
+    $last = ::plus(POST => 'up/servers', qq({"server":"127.0.0.9:$port","down":true}));
+    last if $last !~ /\A201 /;
+    $added++;
+}
+::like($last, qr/\A400 UpstreamOutOfMemory: /, 'one is refused');
+my $before = ::servers_of('up');
+::is(scalar(split /; /, $before), $added + 1, "those $added before it are there");
+::like(::plus(POST => 'up/servers', '{"server":"{B}"}'), qr/\A400 UpstreamOutOfMemory: /, 'so is another one');
+::is(::servers_of('up'), $before, 'nothing changed');
+::is(::answers(2, '/'), 'AA', 'requests');
+::is(::answers(2, '/'), 'AA', 'requests');
+::is(::plus(GET => 'up/servers/0'), '200 0 {A}', 'one of them');
+--- no_error_log
+[emerg]
+
+
+
+=== TEST 42: bodies in chunks
+--- init
+sub ::in_chunks {
+    my ($method, $path, @chunks) = @_;
+    my $text = join '', map { sprintf "%x\r\n%s\r\n", length, $_ } map { Changing::filled($_) } @chunks;
+    my $connection = ::connect_to()->say_raw("$method /c/9/http/upstreams/$path HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n${text}0\r\n\r\n");
+    return Plus::line($connection->answer);
+}
+::is(::in_chunks(POST => 'up/servers', '{"server":', '"{C}"', '}'), '201 2 {C}', 'POST');
+::is(::in_chunks(PATCH => 'up/servers/2', '{"weight":3}'), '200 2 {C} weight=3', 'PATCH');
+::is(::in_chunks(DELETE => 'up/servers/2', 'x'), '200 0 {A}; 1 {B}', 'DELETE, whatever its body');
+::is(::in_chunks(POST => 'up/servers', '{"server":"{C}","route":"', ('x' x 65536) x 17, '"}'), '413 BodyTooLarge: the body is larger than 1048576 bytes', 'too long');
+::is(::in_chunks(POST => 'up/servers'), '415 JsonError: EOF while parsing a value at line 1 column 0', 'none');
+--- no_error_log
+[crit]
+
+
+
+=== TEST 43: upstreams with other methods of balancing
+--- http_config
+upstream up { checkups_cluster; checkups_balance hash $arg_key; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+upstream least { checkups_cluster; checkups_balance least_conn; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
+--- config
+location /least { proxy_pass http://least/; }
+--- init
+for my $up (['up', '/?key=1'], ['least', '/least']) {
+    my ($name, $path) = @$up;
+    ::is(::plus(POST => "$name/servers", '{"server":"{B}"}'), '201 1 {B}', "$name: one more");
+    ::is(::plus(POST => "$name/servers", '{"server":"{C}","backup":true}'), '201 2 {C} backup=true', 'a backup');
+    ::is(::plus(DELETE => "$name/servers/0"), '200 1 {B}; 2 {C} backup=true', 'the first is removed');
+    ::is(::answers(2, $path), 'BB', 'requests');
+    ::is(::plus(PATCH => "$name/servers/1", '{"server":"{D}"}'), '200 1 {D}', 'another address');
+    ::is(::answers(2, $path), 'DD', 'requests');
+    ::is(::plus(DELETE => "$name/servers/1"), '200 2 {C} backup=true', 'removed');
+    ::is(::answers(2, $path), 'CC', 'requests');
+    ::is(::plus(DELETE => "$name/servers/2"), '200 ', 'removed');
+    ::is(::ask($path)->{code}, 502, 'requests');
+    ::is(::plus(POST => "$name/servers", '{"server":"{A}"}'), '201 3 {A}', 'and one added');
+    ::is(::answers(2, $path), 'AA', 'requests');
+}
+--- error_log
+no servers available

@@ -9,6 +9,8 @@ The PARTs are runs of 1,000 POST and DELETE in random order:
   state   the same with checkups_state; at the end nginx is killed and started, too
   more    with checkups_state; the configuration of the reload has another upstream
   bare    the same without checkups_state
+  often   with checkups_state; from the midst on nginx is reloaded again and again, and has another
+          upstream each second time
 
 Each client has addresses of its own, of which it knows at any time which are there, under which ids and
 how they are set; and there are addresses that all of them fight for. For those the times of all requests
@@ -410,7 +412,7 @@ def made(nginx, addresses):
     return [{"id": id_, "server": address, **DEFAULTS} for id_, address in enumerate(addresses)]
 
 
-def one_run(table, seed, has_state, has_more):
+def one_run(table, seed, has_state, has_more, is_often=False):
     backends = Servers(STAY + CLIENTS * OWN + SHARED).start()
     addresses = list(backends.addresses)
     stay, shared = addresses[:STAY], addresses[STAY : STAY + SHARED]
@@ -427,16 +429,22 @@ def one_run(table, seed, has_state, has_more):
     for client in clients:
         client.start()
     wait_until(60, lambda: run.left <= CHANGES / 2 or not any(client.is_alive() for client in clients), every=0.001)
-    if has_more:
-        nginx.set_more(f"upstream more {{ checkups_cluster; server {stay[0]} weight=3; }}")
-    left = run.left
-    run.reloading.append((now(), float("inf")))
-    is_settled = nginx.reload()
-    run.reloading[0] = (run.reloading[0][0], now())
-    after = max(run.left, 0)
+    another = f"upstream more {{ checkups_cluster; server {stay[0]} weight=3; }}"
+    left, are_settled = run.left, []
+    while True:
+        nginx.set_more(another if has_more and len(are_settled) % 2 == 0 else "")
+        run.reloading.append((now(), float("inf")))
+        are_settled.append(nginx.reload())
+        run.reloading[-1] = (run.reloading[-1][0], now())
+        after = max(run.left, 0) if len(are_settled) == 1 else after
+        if not is_often or not any(client.is_alive() for client in clients):
+            break
     for client in clients:
         client.join()
     took = now() - start
+    if is_often and len(are_settled) % 2 == 0:
+        nginx.set_more(another)
+        nginx.reload()
 
     wrong, alive = judge_fights(run)
     expected = {server["id"]: server for client in clients for server in client.present.values()}
@@ -495,19 +503,20 @@ def one_run(table, seed, has_state, has_more):
         lost = [server for server in nginx.servers() if {n: v for n, v in server.items() if n != "id"} not in bare]
         lost += [server for server in before if server["server"] not in [s["server"] for s in nginx.servers()]]
 
-    name = f"{'with' if has_state else 'without'} state{', another upstream' if has_more else ''}"
-    table.none(f"{CHANGES} changes by {CLIENTS} clients, {name}: what is not there or not right", problems)
+    name = f"{'with' if has_state else 'without'} state"
+    name += f", {len(are_settled)} reloads" if is_often else ", another upstream" if has_more else ""
+    table.none(f"{CHANGES} changes, {name}: what is not right", problems)
     table.none("  answers that are wrong", run.problems)
     table.none("  answers about shared addresses that no order explains", wrong)
     table.none("  ids that were given twice", run.reused)
     put_off = [
-        f"{text}, {sent - run.reloading[0][0]:.3f} s after the reload began"
+        f"{text}, {sent - run.reloading[0][0]:.3f} s after the first reload began"
         for sent, replied, text in run.put_off
         if text != REPLACED or not run.is_reloading(sent, replied)
     ]
     table.none("  changes that were put off, but for the reload", put_off)
-    table.row("  changes during the reload, and after", f"{left - after}, {after}", "> 0", left > after > 0)
-    table.row("  the workers are the new ones", "yes" if is_settled else "no", "yes", is_settled)
+    table.row("  changes during the first reload, and after", f"{left - after}, {after}", "> 0", left > after > 0)
+    table.row("  the workers are the new ones", "yes" if all(are_settled) else "no", "yes", all(are_settled))
     if has_state:
         table.none("  servers that are lost or different after a kill", lost)
     failed = [line for client in asking for line in client.failed]
@@ -536,7 +545,11 @@ def bare(table, seed):
     one_run(table, seed, has_state=False, has_more=True)
 
 
-PARTS = {"plain": plain, "state": state, "more": more, "bare": bare}
+def often(table, seed):
+    one_run(table, seed, has_state=True, has_more=True, is_often=True)
+
+
+PARTS = {"plain": plain, "state": state, "more": more, "bare": bare, "often": often}
 SAMPLE = ("plain", "more")
 
 
