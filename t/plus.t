@@ -517,8 +517,8 @@ for my $member (qw(server weight max_conns max_fails fail_timeout slow_start rou
 --- init
 my %wrong = (
     server => ['1', 'null', 'true'], weight => ['"1"', 'null', 'true'], max_conns => ['"1"', 'null', 'false'], max_fails => ['"1"', 'null', 'false'],
-    fail_timeout => ['10', 'null', 'true'], slow_start => ['10', 'null', 'true'], route => ['1', 'null', 'true'], backup => ['1', '"yes"', 'null'],
-    down => ['1', '"yes"', 'null', '0'], drain => ['1', '""', 'null', '0'], service => ['1', 'null', 'true'],
+    fail_timeout => ['10', 'null', 'true'], slow_start => ['10', 'null', 'true'], route => ['1', 'null', 'true'], backup => ['1', '"yes"', '""', 'null'],
+    down => ['1', '"1"', '"True"', 'null', '0'], drain => ['1', '" true"', 'null', '0'], service => ['1', 'null', 'true'],
 );
 for my $member (sort keys %wrong) {
     for my $value (@{ $wrong{$member} }) {
@@ -527,6 +527,8 @@ for my $member (sort keys %wrong) {
         ::refuses_plus([PATCH => 'up/servers/0', qq({"$member":$value})], qq(400 UpstreamConfFormatError: invalid value of parameter "$member"));
     }
 }
+::is(::plus(POST => 'up/servers', '{"server":"{C}","down":"true","drain":"false","backup":"true"}'), '201 2 {C} backup=true down=true', 'a boolean may be text');
+::is(::plus(PATCH => 'up/servers/2', '{"down":"false","drain":"true"}'), '200 2 {C} backup=true drain=true', 'also in PATCH');
 
 
 
