@@ -7,6 +7,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use ngx_checkups::logic::api::{self, Feedback, Refusal, Resource};
+use ngx_checkups::logic::plus::fields::{Fields, Shape};
+use ngx_checkups::logic::plus::{body, place};
 use percent_encoding::percent_decode;
 use serde_json::{json, Value};
 
@@ -17,6 +19,8 @@ fuzz_target!(|input: &[u8]| {
     select(arguments);
     api::is_json(Some(content_type));
     feedback(body);
+    server(body);
+    fields(arguments, body);
 });
 
 fn path(uri: &[u8], unparsed: &[u8], location: &[u8]) {
@@ -37,6 +41,14 @@ fn path(uri: &[u8], unparsed: &[u8], location: &[u8]) {
     }
     assert!(path == uri || [&path[..], b"/"].concat() == uri, "{segments:?}");
 
+    if place::is_versioned(&segments) {
+        match place::Place::at(&segments) {
+            Ok(place) => assert!(place.allow().starts_with("GET, HEAD")),
+            Err(refusal) => assert_eq!(refusal.problem().status, 404),
+        }
+        assert_eq!(Resource::at(&segments), None);
+        return;
+    }
     let Some(resource) = Resource::at(&segments) else { return };
     assert!(!resource.allow().is_empty());
     if let Resource::Cluster(name)
@@ -74,4 +86,24 @@ fn feedback(body: &[u8]) {
             assert_eq!(body["error"]["text"], sentence);
         }
     }
+}
+
+/// A server in the words of NGINX Plus.
+fn server(sent: &[u8]) {
+    for change in [body::addition(sent), body::modification(0, sent)] {
+        let Err(refusal) = change else { continue };
+        let problem = refusal.problem();
+        assert!(matches!(problem.status, 400 | 415), "{problem:?}");
+        assert!(problem.status == 400 || serde_json::from_slice::<Value>(sent).is_err());
+    }
+}
+
+fn fields(arguments: &[u8], json: &[u8]) {
+    let Ok(Value::Object(object)) = serde_json::from_slice(json) else { return };
+    let json = serde_json::to_string(&object).unwrap();
+    let fields = Fields::parse(api::fields(arguments).as_deref());
+    let Ok(shown) = fields.of(json.clone(), Shape::Object) else { panic!("{json}") };
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    // Nothing comes that was not there.
+    assert!(shown.as_object().unwrap().iter().all(|(name, value)| object[name] == *value));
 }

@@ -295,6 +295,170 @@ fn what_is_the_same_keeps_what_is_known_of_it() {
     assert_eq!(after.levels[0].servers[1].written, "10.0.0.3:80");
 }
 
+/// The servers of each level with their numbers.
+fn numbers(cluster: &Cluster) -> String {
+    let server = |server: &Server| {
+        let id = server.id.map_or_else(|| "?".to_owned(), |id| id.to_string());
+        format!("{}={id}", server.server.trim_end_matches(":80").trim_start_matches("10.0.0."))
+    };
+    let level = |level: &Level| level.servers.iter().map(server).collect::<Vec<_>>().join(" ");
+    cluster.levels.iter().map(level).collect::<Vec<_>>().join(" | ")
+}
+
+/// A cluster whose levels have these servers, numbered.
+fn numbered(levels: &[&[u8]]) -> Cluster {
+    let mut cluster = Cluster::empty("api");
+    for servers in levels {
+        let servers = servers.iter().map(|last| Server::new(&format!("10.0.0.{last}:80")));
+        cluster.levels.push(Level { servers: servers.collect(), ..Level::default() });
+    }
+    number_servers(&mut cluster, 0);
+    cluster
+}
+
+/// A body that gives the levels these servers.
+fn levels_of(levels: &[&[u8]]) -> String {
+    let server = |last: &u8| format!("{{\"server\":\"10.0.0.{last}:80\"}}");
+    let level = |servers: &&[u8]| {
+        let servers: Vec<_> = servers.iter().map(server).collect();
+        format!("{{\"servers\":[{}]}}", servers.join(","))
+    };
+    let levels: Vec<_> = levels.iter().map(level).collect();
+    format!("{{\"levels\":[{}]}}", levels.join(","))
+}
+
+#[test]
+fn servers_keep_their_numbers() {
+    let before = numbered(&[&[1, 2], &[3]]);
+    assert_eq!(numbers(&before), "1=0 2=1 | 3=2");
+    for (levels, expected) in [
+        (&[&[2, 1][..], &[3]][..], "2=1 1=0 | 3=2"),
+        (&[&[1, 4, 2], &[3]], "1=0 4=? 2=1 | 3=2"),
+        // To another level, and in two of them.
+        (&[&[1, 3], &[2]], "1=0 3=2 | 2=1"),
+        (&[&[3, 1], &[3, 1]], "3=? 1=0 | 3=2 1=?"),
+        (&[&[9]], "9=?"),
+    ] {
+        let mut after = put(Some(&before), &levels_of(levels)).unwrap();
+        assert_eq!(numbers(&after), expected);
+        let next = number_servers(&mut after, 3);
+        assert_eq!(next as usize, 3 + expected.matches('?').count());
+        let mut forgotten = after.clone();
+        let servers = forgotten.levels.iter_mut().flat_map(|level| &mut level.servers);
+        servers.for_each(|server| server.id = None);
+        renumber(&after, &mut forgotten);
+        assert_eq!(forgotten, after);
+    }
+}
+
+fn by_number(current: &Cluster, change: &Change) -> Result<Cluster, Refusal> {
+    apply(Some(current), "api", change, &around(None)).map(Option::unwrap)
+}
+
+fn patch_number(id: u32, is_backup: Option<bool>, draft: ServerDraft) -> Change {
+    Change::PatchServer { which: Which::Id { id, is_backup }, draft: Box::new(draft) }
+}
+
+#[test]
+fn a_server_by_its_number() {
+    let before = numbered(&[&[1, 2], &[1]]);
+    let weight = || ServerDraft { weight: Some(7.into()), ..ServerDraft::default() };
+    let after = by_number(&before, &patch_number(2, Some(true), weight())).unwrap();
+    let weights: Vec<_> =
+        after.levels.iter().flat_map(|it| &it.servers).map(|it| it.weight).collect();
+    assert_eq!(weights, [1, 1, 7]);
+    let address =
+        |text: &str| ServerDraft { server: Some(text.to_owned()), ..ServerDraft::default() };
+    let after = by_number(&before, &patch_number(0, None, address("10.0.0.9:80"))).unwrap();
+    assert_eq!(numbers(&after), "9=0 2=1 | 1=2");
+    assert_eq!(after.levels[0].servers[0].written, "10.0.0.9:80");
+    assert_eq!(by_number(&before, &patch_number(0, None, address("10.0.0.1:80"))).unwrap(), before);
+    for (change, refusal) in [
+        (patch_number(3, None, weight()), Refusal::ServerNotFound),
+        (patch_number(0, None, address("10.0.0.2:80")), Refusal::ServerExists),
+        (
+            patch_number(0, Some(true), weight()),
+            Refusal::BodyInvalid("\"backup\" of a server cannot be changed".to_owned()),
+        ),
+        (
+            patch_number(0, None, address("a.example:80")),
+            Refusal::MemberInvalid(
+                "server",
+                "server \"a.example:80\": a name cannot take its place".to_owned(),
+            ),
+        ),
+    ] {
+        assert_eq!(by_number(&before, &change), Err(refusal));
+    }
+}
+
+#[test]
+fn a_name_by_its_number() {
+    let mut before = numbered(&[&[1]]);
+    let server = &mut before.levels[0].servers[0];
+    server.server = "a.example".to_owned();
+    server.service = Some("http".to_owned());
+    server.resolve = true;
+    let address =
+        |text: &str| ServerDraft { server: Some(text.to_owned()), ..ServerDraft::default() };
+    // The client knows it without a port, and 80 was added.
+    assert_eq!(
+        by_number(&before, &patch_number(0, None, address("a.example:80"))).unwrap(),
+        before
+    );
+    let other = by_number(&before, &patch_number(0, None, address("b.example:80")));
+    assert_eq!(other, Err(Refusal::AddressImmutable));
+}
+
+#[test]
+fn levels_come_and_go_with_their_servers() {
+    let delete = |id| Change::DeleteServer(Which::Id { id, is_backup: None });
+    let add = |level, last: u8| {
+        let server = Some(format!("10.0.0.{last}:80"));
+        Change::AddServer { level, draft: Box::new(ServerDraft { server, ..Default::default() }) }
+    };
+    let one = numbered(&[&[1]]);
+    let empty = by_number(&one, &delete(0)).unwrap();
+    assert_eq!(numbers(&empty), "");
+    assert_eq!(empty.levels.len(), 1);
+    // What GET shows of it is taken, a level that is new needs a server.
+    let shown = serde_json::to_string(&empty).unwrap();
+    assert_eq!(put(Some(&empty), &shown).unwrap(), empty);
+    assert!(put(Some(&one), &levels_of(&[&[]])).is_err());
+    assert!(put(Some(&empty), &levels_of(&[&[], &[]])).is_err());
+    let two = by_number(&one, &add(Target::Backup, 2)).unwrap();
+    assert_eq!(numbers(&two), "1=0 | 2=?");
+    assert_eq!(numbers(&by_number(&two, &add(Target::Backup, 3)).unwrap()), "1=0 | 2=? 3=?");
+    let mut two = two;
+    number_servers(&mut two, 1);
+    assert_eq!(by_number(&two, &delete(1)).unwrap(), one);
+    let backup_only = by_number(&two, &delete(0)).unwrap();
+    assert_eq!(numbers(&backup_only), " | 2=1");
+    // A level with a name stays.
+    two.levels[1].name = Some("dc2".to_owned());
+    assert_eq!(by_number(&two, &delete(1)).unwrap().levels.len(), 2);
+}
+
+#[test]
+fn routes() {
+    let sticky = Surroundings { has_sticky: true, ..around(None) };
+    let before = numbered(&[&[1]]);
+    let route = |text: &str| {
+        let draft = ServerDraft { route: Some(text.to_owned()), ..ServerDraft::default() };
+        let change = patch_number(0, None, draft);
+        apply(Some(&before), "api", &change, &sticky).map(Option::unwrap)
+    };
+    let server = |cluster: Cluster| cluster.levels[0].servers[0].clone();
+    let found = server(route("a").unwrap());
+    assert_eq!((found.route.as_str(), found.sticky.as_str()), ("a", "a"));
+    let found = server(route("").unwrap());
+    assert_eq!(found.sticky, format!("{:x}", md5::compute("10.0.0.1:80")));
+    assert_eq!(server(route(&"x".repeat(32)).unwrap()).route.len(), 32);
+    for text in ["x".repeat(33), "a\nb".to_owned()] {
+        assert!(matches!(route(&text), Err(Refusal::MemberInvalid("route", _))));
+    }
+}
+
 fn servers_strategy() -> impl Strategy<Value = Vec<(u8, u32, bool, String)>> {
     prop::collection::vec((any::<u8>(), 1..100u32, any::<bool>(), "[a-z]{1,3}"), 1..6)
 }
@@ -320,6 +484,7 @@ proptest! {
                     server.written = server.server.clone();
                 }
                 server.sticky.clone_from(name);
+                server.route = if *weight > 50 { name.clone() } else { String::new() };
                 server
             }).collect(),
             ..Level::default()
