@@ -858,6 +858,9 @@ my $before = ::servers_of('up');
 ::is(::answers(2, '/'), 'AA', 'requests');
 ::is(::answers(2, '/'), 'AA', 'requests');
 ::is(::plus(GET => 'up/servers/0'), '200 0 {A}', 'one of them');
+# Earlier settings give way.
+::like(::plus(DELETE => "up/servers/$_"), qr/\A200 /, "one less, $_") for 1 .. 3;
+::like(::plus(PATCH => 'up/servers/0', '{"weight":2}'), qr/\A200 /, 'and a change');
 --- no_error_log
 [emerg]
 

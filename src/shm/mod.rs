@@ -100,6 +100,7 @@ pub(crate) mod heap {
 
         unsafe fn free(&self, memory: NonNull<u8>) {
             let layout = self.live.borrow_mut().remove(&(memory.as_ptr() as usize)).unwrap();
+            self.left.set(self.left.get().map(|left| left + 1));
             // SAFETY: it was allocated above by this layout.
             unsafe { std::alloc::dealloc(memory.as_ptr(), layout) }
         }

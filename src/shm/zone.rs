@@ -414,13 +414,34 @@ impl Root {
         plan: &Plan<'_>,
         documents: Documents<'_>,
     ) -> Result<&'static Cluster, Full> {
-        let (cluster, rotation) = self.make_room(slab, || {
-            let cluster = self.find_or_create(slab, name)?;
-            Ok((cluster, self.create_rotation(slab, plan, documents, cluster, None)?))
-        })?;
+        let create = || {
+            self.make_room(slab, || {
+                let cluster = self.find_or_create(slab, name)?;
+                Ok((cluster, self.create_rotation(slab, plan, documents, cluster, None)?))
+            })
+        };
+        // A change that makes the cluster smaller needs room, too.
+        let made = create().or_else(|full| {
+            let cluster = self.cluster(name).filter(|cluster| self.forget_earlier(cluster));
+            cluster.ok_or(full).and_then(|_| create())
+        });
+        let (cluster, rotation) = made?;
         cluster.reserved().store(rotation, Ordering::Release);
         fault::point("reserve");
         Ok(cluster)
+    }
+
+    /// Retires what is kept of the earlier settings of a cluster. Returns whether there was any.
+    fn forget_earlier(&self, cluster: &Cluster) -> bool {
+        let guard = cluster.lock();
+        let first = guard.generation().map_or(ptr::null(), Generation::documents);
+        let kept: Vec<_> = Document::list(first).collect();
+        let [newest, earlier @ ..] = &kept[..] else { return false };
+        let last = self.epoch.advance();
+        // As in `retire_documents`.
+        earlier.iter().for_each(|it| self.retire(ptr::from_ref(*it).cast(), last));
+        newest.cut();
+        !earlier.is_empty()
     }
 
     /// Takes into use what was reserved, at `now` in monotonic milliseconds: a server that is new among

@@ -31,6 +31,28 @@ impl Zone {
     }
 }
 
+#[test]
+fn in_a_full_zone_earlier_settings_make_room() {
+    let (zone, cluster) = Zone::with(&[vec![peer("A", 1), peer("B", 1)]]);
+    let one = plan(&[vec![peer("A", 1)]]);
+    for version in 1..9 {
+        zone.change("api", &one, &lines([version])).unwrap();
+    }
+    zone.heap.left.set(Some(1));
+    zone.change("api", &one, &lines([9])).unwrap();
+    zone.verify();
+    assert_eq!(kept(cluster), [9, 8]);
+    // Those that were just replaced are kept, and are all that there is.
+    zone.root.sweep(&zone.heap);
+    zone.heap.left.set(Some(0));
+    assert_eq!(zone.change("api", &one, &lines([10])), Err(Full));
+    zone.verify();
+    assert_eq!(kept(cluster), [9]);
+    zone.heap.left.set(None);
+    zone.change("api", &one, &lines([10])).unwrap();
+    assert_eq!(kept(cluster), [10, 9]);
+}
+
 fn born() -> Plan<'static> {
     Plan { is_born: true, ..plan(&[vec![peer("A", 1)]]) }
 }
@@ -108,7 +130,10 @@ fn what_is_thrown_away_leaves_nothing_behind() {
         // Where there is no room, it is tried twice.
         zone.heap.left.set(None);
         match full {
-            Err(Full) => assert_eq!(zone.heap.live(), live, "{room}"),
+            // The earlier settings were given up for it, and nothing else.
+            Err(Full) => {
+                assert_eq!((zone.heap.live(), kept(cluster)), (live - 1, vec![2]), "{room}")
+            }
             Ok(cluster) => zone.root.discard_reserved(&zone.heap, cluster),
         }
     }
