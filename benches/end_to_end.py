@@ -160,8 +160,8 @@ def compare(folder, count, distinct, ports, rounds, seconds):
     return median, ratio
 
 
-# What is called for a request before its tries, and for each try.
-HOOKS = {"init": "balancer::init_peer", "get": "upstream::peer::get"}
+# What is called for a request before its tries, for each try, and at its end.
+HOOKS = {"init": "balancer::init_peer", "get": "upstream::peer::get", "free": "upstream::peer::free"}
 
 
 def instructions(folder, count, ports, method="round_robin", requests=200):
@@ -256,13 +256,15 @@ def main():
                 )
                 print(lines[-1], flush=True)
         lines += ["", "Instructions of a pick (callgrind, one process, distinct addresses, weights 1 to 10, nothing "
-                  "failing), all that it calls included: what is done once a request (the key of a hash), and once "
-                  "a try:", "", "| method | servers | request | try |", "|---|---|---|---|"]
+                  "failing), all that it calls included: what is done once a request (the key of a hash), once a "
+                  "try, and at its end, where it is counted:", "", "| method | servers | request | try | end |",
+                  "|---|---|---|---|---|"]
         methods = [("round_robin", count) for count in options.picks.split(",")]
         methods += [(method, "1000") for method in ("hash $request_uri", "random two", "least_conn")]
         for method, count in methods:
             figures = instructions(folder, int(count), ports, method)
-            lines.append(f"| {method} | {count} | {figures['init']:.0f} | {figures['get']:.0f} |")
+            init, get, free = (f"{figures[hook]:.0f}" for hook in ("init", "get", "free"))
+            lines.append(f"| {method} | {count} | {init} | {get} | {free} |")
             print(lines[-1], flush=True)
     finally:
         backend.stop()

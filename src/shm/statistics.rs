@@ -5,7 +5,7 @@
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicU8, Ordering};
 
 use super::{Full, Slab};
 use crate::logic::statistics::{self, CLASSES, MAX_CODES};
@@ -32,6 +32,8 @@ pub struct Statistics {
     /// The statuses that are counted one by one, each at its [home](statistics::home) or at the next
     /// place that was free; [`NO_CODE`]: none.
     codes: [AtomicU16; MAX_CODES],
+    /// Whether there is no place for another one.
+    is_full: AtomicBool,
     /// How often each of them came.
     counts: [AtomicU64; MAX_CODES],
     /// How often others came, class by class, and those that are in no class.
@@ -59,6 +61,7 @@ impl Default for Statistics {
     fn default() -> Self {
         Self {
             codes: [const { AtomicU16::new(NO_CODE) }; MAX_CODES],
+            is_full: AtomicBool::default(),
             counts: Default::default(),
             others: Default::default(),
             requests: AtomicU64::default(),
@@ -142,20 +145,37 @@ impl Statistics {
     /// The counter of a status that is not at its home: one of its own, or else that of its class.
     fn counter(&self, status: u16) -> &AtomicU64 {
         let home = statistics::home(status);
-        for place in (home..home + MAX_CODES).map(|place| place % MAX_CODES) {
-            let code = &self.codes[place];
-            let found = match code.load(Ordering::Relaxed) {
-                NO_CODE => code
-                    .compare_exchange(NO_CODE, status, Ordering::Relaxed, Ordering::Relaxed)
-                    // Another worker may have been faster, for the same status perhaps.
-                    .map_or_else(|found| found, |_| status),
-                found => found,
-            };
-            if found == status {
-                return &self.counts[place];
-            }
+        if self.take(home, status) {
+            return &self.counts[home];
         }
-        &self.others[statistics::class(status).unwrap_or(CLASSES)]
+        let is_it = |code: &AtomicU16| code.load(Ordering::Relaxed) == status;
+        let known = self.codes.iter().position(is_it);
+        let has_room = !self.is_full.load(Ordering::Relaxed);
+        match known.or_else(|| has_room.then(|| self.new_place(status)).flatten()) {
+            Some(place) => &self.counts[place],
+            None => &self.others[statistics::class(status).unwrap_or(CLASSES)],
+        }
+    }
+
+    /// Has a place be that of a status, where it is free. Returns whether it is.
+    fn take(&self, place: usize, status: u16) -> bool {
+        let code = &self.codes[place];
+        if code.load(Ordering::Relaxed) != NO_CODE {
+            return false;
+        }
+        let taken = code.compare_exchange(NO_CODE, status, Ordering::Relaxed, Ordering::Relaxed);
+        // Another worker may have been faster, for the same status perhaps.
+        taken.map_or_else(|found| found == status, |_| true)
+    }
+
+    /// A place for a status whose home is another's. `None`: there is none.
+    #[cold]
+    fn new_place(&self, status: u16) -> Option<usize> {
+        let home = statistics::home(status);
+        let mut places = (home..home + MAX_CODES).map(|place| place % MAX_CODES);
+        let place = places.find(|place| self.take(*place, status));
+        self.is_full.store(place.is_none(), Ordering::Relaxed);
+        place
     }
 
     /// A try failed.
@@ -282,6 +302,7 @@ impl Statistics {
         let (since, selected_at) =
             (self.down_since.load(Ordering::Relaxed), self.selected_at.load(Ordering::Relaxed));
         self.codes.iter().for_each(|code| code.store(NO_CODE, Ordering::Relaxed));
+        self.is_full.store(false, Ordering::Relaxed);
         self.counters().for_each(|counter| counter.store(0, Ordering::Relaxed));
         self.last_check.store(0, Ordering::Relaxed);
         self.selected_at.store(selected_at, Ordering::Relaxed);

@@ -64,6 +64,8 @@ pub struct Root {
     started: AtomicU64,
     /// See [`respawned`](Self::respawned).
     respawned: AtomicU64,
+    /// See [`clock_offset`](Self::clock_offset).
+    clock_offset: AtomicI64,
 }
 
 impl Root {
@@ -98,6 +100,7 @@ impl Root {
                 directory: AtomicU64::new(0),
                 started: AtomicU64::new(0),
                 respawned: AtomicU64::new(0),
+                clock_offset: AtomicI64::new(0),
             });
             Ok(root.as_ref())
         }
@@ -188,6 +191,18 @@ impl Root {
     /// See [`directory`](Self::directory).
     pub fn set_directory(&self, directory: u64) {
         self.directory.store(directory, Ordering::Release);
+    }
+
+    /// What is added to a monotonic time to get the one since 1970, both in milliseconds: what is found `now`
+    /// by two clocks. They are read apart, and each may be about to come to the next millisecond: a
+    /// difference of one is none, so that the same moment is always shown alike.
+    pub fn clock_offset(&self, now: i64) -> i64 {
+        let known = self.clock_offset.load(Ordering::Relaxed);
+        if now.abs_diff(known) <= 1 {
+            return known;
+        }
+        self.clock_offset.store(now, Ordering::Relaxed);
+        now
     }
 
     /// A worker starts, of the configuration of this number, which has so many.

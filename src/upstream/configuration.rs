@@ -75,9 +75,6 @@ pub struct Configuration {
     writing: Cell<Option<Writing<'static>>>,
     /// What was taken over of changes at run time, and what was not.
     taken: RefCell<Taken>,
-    /// What is added to a monotonic time to get the one since 1970, both in milliseconds, as it was when
-    /// somebody last looked.
-    pub clock_offset: Cell<i64>,
     /// See [`number`](Self::number).
     number: Cell<u64>,
     /// See [`loaded_at`](Self::loaded_at).
@@ -419,7 +416,6 @@ impl Configuration {
         self.with_slab(|slab| root.commit(slab));
         self.number.set(root.configuration());
         self.loaded_at.set(process::milliseconds());
-        self.clock_offset.set(process::clock_offset());
         root.set_directory(self.state.as_ref().map_or(0, Directory::identity));
         if let Some(old) = self.replaces.get() {
             old.supersede();

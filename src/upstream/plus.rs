@@ -98,14 +98,11 @@ fn condition(peer: &generation::Peer, is_failed: bool, now: u64) -> Condition {
     }
 }
 
-/// A monotonic time in the format ISO 8601. The clocks are read apart, and each may be about to come to the
-/// next millisecond: a difference of one is none, so that the same moment is always shown alike.
+/// A monotonic time in the format ISO 8601.
 fn moment(configuration: &Configuration, monotonic: u64) -> String {
-    let (known, now) = (&configuration.clock_offset, process::clock_offset());
-    if now.abs_diff(known.get()) > 1 {
-        known.set(now);
-    }
-    process::iso_time(known.get().saturating_add_unsigned(monotonic))
+    let now = process::clock_offset();
+    let offset = configuration.root().map_or(now, |root| root.clock_offset(now));
+    process::iso_time(offset.saturating_add_unsigned(monotonic))
 }
 
 /// The servers of a cluster, each name with the addresses that were found by it.
