@@ -50,6 +50,7 @@ sys.dont_write_bytecode = True
 
 from processes import HOST, MODULE, NGINX, Nginx, free_port, now, remove, wait_until  # noqa: E402
 from steady import Backend, Steady  # noqa: E402
+from table import Table  # noqa: E402
 
 INTERVAL, TIMEOUT, LEEWAY = 1, 0.5, 0.1  # seconds
 HELD_UP = 0.05  # seconds
@@ -82,21 +83,6 @@ END = {"killed": Backend.start, "hanging": Backend.go_on, "failing": Backend.pas
 
 # What came of one proxy in one round. Times are in seconds since the death, or None.
 Result = namedtuple("Result", "asked lost longest tries late out share")
-
-
-class Table:
-    """The claims, printed as they are decided."""
-
-    def __init__(self):
-        self.failed = 0
-
-    def row(self, claim, figure, limit, holds):
-        word = {True: "PASS", False: "FAIL", None: "-"}[holds]
-        self.failed += holds is False
-        print(f"  {claim:<46} {figure:>40}   {limit:<22} {word}", flush=True)
-
-    def note(self, text):
-        print(f"    {text}", flush=True)
 
 
 class Log:
@@ -279,7 +265,7 @@ def main():
     version = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr.strip().split(": ")[-1]
     sample = options.sample
     print(f"a server dies{' (sample)' if sample else ''} under {version} ({os.environ.get('BUILD', 'this build')})")
-    table, start = Table(), now()
+    table, start = Table(46, 40, 22), now()
     wanted = 1 if sample else options.rounds
     for setting, deaths in ((SAMPLE, tuple(BEGIN)),) if sample else SETTINGS:
         deaths = [death for death in deaths if death in (options.deaths or BEGIN)]

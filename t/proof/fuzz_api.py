@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 sys.dont_write_bytecode = True
 
 from processes import HOST, MODULE, NGINX, Nginx, free_port, now, remove  # noqa: E402
+from table import Table  # noqa: E402
 
 PATIENCE = 10  # seconds for an answer
 CLUSTERS = ["up", "hashed", "two", "stock", "new-1", "new_2", "a.b:c"]
@@ -371,20 +372,6 @@ def attack(nginx, fuzzer, seconds, found):
     return state
 
 
-class Table:
-    """The claims, printed as they are decided."""
-
-    def __init__(self):
-        self.failed = 0
-
-    def row(self, claim, figure, limit, holds):
-        self.failed += not holds
-        print(f"  {claim:<64} {figure:>24}   {limit:<14} {'PASS' if holds else 'FAIL'}", flush=True)
-
-    def note(self, text):
-        print(f"    {text}", flush=True)
-
-
 def same(before, after, configured):
     """Whether the clusters are the same. Those that are as in the configuration have new versions."""
     def known(clusters):
@@ -445,7 +432,7 @@ def main():
             parser.error(f"{name} must be an absolute path (`make proof` sets it), not {path!r}")
     seconds = options.seconds or (6 if options.sample else 60)
     print(f"the API under a fuzzer for {seconds:g} s ({os.environ.get('BUILD', 'this build')}), --seed {options.seed}")
-    table, fuzzer, start = Table(), Fuzzer(options.seed), now()
+    table, fuzzer, start = Table(64, 24, 14), Fuzzer(options.seed), now()
     folder = tempfile.mkdtemp(prefix="checkups-p.")
     os.chmod(folder, 0o755)
     try:

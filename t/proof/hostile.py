@@ -31,6 +31,7 @@ sys.dont_write_bytecode = True
 
 import hostile as servers  # noqa: E402
 from processes import MODULE, NGINX, Nginx, free_port, get, now, remove, wait_until  # noqa: E402
+from table import Table  # noqa: E402
 
 MOST_MEMORY = 32 << 20  # more than before the first check, bytes
 LONGEST_TURN = 20  # milliseconds of processor time
@@ -48,21 +49,6 @@ CHECKS = {
     "postgres": "postgres user=mon password=x ssl=off",
     "postgres_tls": "postgres user=mon password=x ssl_verify=off",
 }
-
-
-class Table:
-    """The claims, printed as they are decided."""
-
-    def __init__(self):
-        self.failed = 0
-
-    def row(self, claim, figure, limit, holds):
-        word = {True: "PASS", False: "FAIL", None: "-"}[holds]
-        self.failed += holds is False
-        print(f"  {claim:<44} {figure:>34}   {limit:<22} {word}", flush=True)
-
-    def note(self, text):
-        print(f"    {text}", flush=True)
 
 
 class Hostile:
@@ -221,7 +207,7 @@ def main():
     cpus = sorted(os.sched_getaffinity(0))
     folder = tempfile.mkdtemp(prefix="checkups-hostile.")
     os.chmod(folder, 0o755)
-    table, began, made = Table(), now(), 0
+    table, began, made = Table(44, 34, 22), now(), 0
     try:
         turns = Turns(folder)
         everyone = sum(len(names) for _, names in chosen)

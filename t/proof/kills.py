@@ -42,35 +42,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 sys.dont_write_bytecode = True
 
 from processes import HOST, MODULE, NGINX, Nginx, backend, free_port, now, remove, wait_until  # noqa: E402
+from table import Table  # noqa: E402
 
 CLUSTERS = ("one", "two", "three")  # are in the configuration
 PUT, BORN = "put", "born"  # one is changed by PUT, one comes and goes
 CONFIGURED = "what is configured"
 NUMBERS = 1000  # after which they begin again
 STALE = 2  # seconds: for how long an old worker may answer from a zone that was replaced
-
-
-class Table:
-    """The claims, printed as they are decided."""
-
-    def __init__(self):
-        self.failed = 0
-
-    def row(self, claim, figure, limit, holds):
-        """`holds` is None where the figure is for information."""
-        word = {True: "PASS", False: "FAIL", None: "-"}[holds]
-        self.failed += holds is False
-        print(f"  {claim:<62} {figure:>26}   {limit:<10} {word}", flush=True)
-
-    def none(self, claim, things):
-        """That there are none of these; the first of them are shown."""
-        things = list(things)
-        self.row(claim, str(len(things)), "0", not things)
-        for thing in things[:5]:
-            self.note(thing)
-
-    def note(self, text):
-        print(f"    {text}", flush=True)
 
 
 class Kept(Nginx):
@@ -547,7 +525,7 @@ def main():
     version = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr.strip().split(": ")[-1]
     sample = " (sample)" if options.sample else ""
     print(f"what is kept of changes{sample} under {version} ({os.environ.get('BUILD', 'this build')})")
-    table, start = Table(), now()
+    table, start = Table(62, 26, 10), now()
     for part in options.parts or PARTS:
         PARTS[part](table, options.sample)
     took = f"after {now() - start:.0f} s"

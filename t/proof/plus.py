@@ -44,6 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 sys.dont_write_bytecode = True
 
 from processes import HOST, MODULE, NGINX, Nginx, free_port, get, now, remove, wait_until  # noqa: E402
+from table import Table  # noqa: E402
 
 CHANGES = 1000
 CLIENTS, OWN, SHARED = 4, 20, 6
@@ -62,29 +63,6 @@ DEFAULTS = {
     "backup": False,
     "down": False,
 }
-
-
-class Table:
-    """The claims, printed as they are decided."""
-
-    def __init__(self):
-        self.failed = 0
-
-    def row(self, claim, figure, limit, holds):
-        """`holds` is None where the figure is for information."""
-        word = {True: "PASS", False: "FAIL", None: "-"}[holds]
-        self.failed += holds is False
-        print(f"  {claim:<62} {figure:>26}   {limit:<10} {word}", flush=True)
-
-    def none(self, claim, things):
-        """That there are none of these; the first of them are shown."""
-        things = list(things)
-        self.row(claim, str(len(things)), "0", not things)
-        for thing in things[:5]:
-            self.note(thing)
-
-    def note(self, text):
-        print(f"    {text}", flush=True)
 
 
 class Servers(Nginx):
@@ -570,7 +548,7 @@ def main():
     sample = " (sample)" if options.sample else ""
     build = os.environ.get("BUILD", "this build")
     print(f"many clients of the API of NGINX Plus{sample} under {version} ({build}), --seed {options.seed}")
-    table, start = Table(), now()
+    table, start = Table(62, 26, 10), now()
     for number in range(1 if options.sample else 5):
         for part in options.parts or (SAMPLE if options.sample else PARTS):
             PARTS[part](table, f"{options.seed} {number} {part}")

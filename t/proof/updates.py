@@ -44,6 +44,7 @@ sys.dont_write_bytecode = True
 
 from pace import Paced  # noqa: E402
 from processes import HOST, MODULE, NGINX, Nginx, Proxy, free_port, get, now, remove, wait_until  # noqa: E402
+from table import Table  # noqa: E402
 
 SERVERS, CHANGING = 100, 20
 WEIGHTS = (1, 1, 2, 5)  # of those that stay, by turns
@@ -52,22 +53,6 @@ PAUSE = 0.02  # seconds: 64 connections then ask some 3000 times a second
 KEEPALIVE = "proxy_http_version 1.1; proxy_set_header Connection \"\"; add_header X-Tried $upstream_addr always; add_header X-Worker $pid;"
 MOST_RATIO, MOST_OFF, MOST_OFF_IN_ROUND, MOST_EFFECT = 1.25, 0.02, 0.05, 0.001
 MOST_GROWTH = 1 << 20  # bytes of a worker
-
-
-class Table:
-    """The claims, printed as they are decided."""
-
-    def __init__(self):
-        self.failed = 0
-
-    def row(self, claim, figure, limit, holds):
-        """`holds` is None where the figure is for information."""
-        word = {True: "PASS", False: "FAIL", None: "-"}[holds]
-        self.failed += holds is False
-        print(f"  {claim:<64} {figure:>36}   {limit:<14} {word}", flush=True)
-
-    def note(self, text):
-        print(f"    {text}", flush=True)
 
 
 class Api:
@@ -551,7 +536,7 @@ def main():
             parser.error(f"{name} must be an absolute path (`make proof` sets it), not {path!r}")
     version = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr.strip().split(": ")[-1]
     print(f"updates{' (sample)' if options.sample else ''} under {version} ({os.environ.get('BUILD', 'this build')})")
-    table, start = Table(), now()
+    table, start = Table(64, 36, 14), now()
     for part in options.parts or PARTS:
         PARTS[part](table, options.sample)
     took = f"after {now() - start:.0f} s"

@@ -53,44 +53,25 @@ struct Empty {
 }
 
 const EMPTY: [Empty; 7] = [
-    Empty {
-        path: &["resolvers"],
-        since: 5,
-        code: "ResolverZoneNotFound",
-        text: "resolver zone not found",
-    },
-    Empty {
-        path: &["http", "server_zones"],
-        since: 4,
-        code: "ServerZoneNotFound",
-        text: "server zone not found",
-    },
-    Empty {
-        path: &["http", "location_zones"],
-        since: 5,
-        code: "LocationZoneNotFound",
-        text: "location zone not found",
-    },
-    Empty { path: &["http", "caches"], since: 4, code: "CacheNotFound", text: "cache not found" },
-    Empty {
-        path: &["http", "limit_conns"],
-        since: 6,
-        code: "LimitConnNotFound",
-        text: "limit_conn not found",
-    },
-    Empty {
-        path: &["http", "limit_reqs"],
-        since: 6,
-        code: "LimitReqNotFound",
-        text: "limit_req not found",
-    },
-    Empty {
-        path: &["http", "keyvals"],
-        since: 4,
-        code: "KeyvalNotFound",
-        text: "keyval not found",
-    },
+    Empty::new(&["resolvers"], 5, "ResolverZoneNotFound", "resolver zone not found"),
+    Empty::new(&["http", "server_zones"], 4, "ServerZoneNotFound", "server zone not found"),
+    Empty::new(&["http", "location_zones"], 5, "LocationZoneNotFound", "location zone not found"),
+    Empty::new(&["http", "caches"], 4, "CacheNotFound", "cache not found"),
+    Empty::new(&["http", "limit_conns"], 6, "LimitConnNotFound", "limit_conn not found"),
+    Empty::new(&["http", "limit_reqs"], 6, "LimitReqNotFound", "limit_req not found"),
+    Empty::new(&["http", "keyvals"], 4, "KeyvalNotFound", "keyval not found"),
 ];
+
+impl Empty {
+    const fn new(
+        path: &'static [&'static str],
+        since: u32,
+        code: &'static str,
+        text: &'static str,
+    ) -> Self {
+        Self { path, since, code, text }
+    }
+}
 
 /// The first version that has `workers`.
 const WORKERS_SINCE: u32 = 9;
