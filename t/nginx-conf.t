@@ -129,6 +129,15 @@ my %files = (
         requests => [('/' => "server 2\n") x 2, '/reports/' => "server 1\n", '/reports/' => "server 2\n"],
     },
     'runtime.conf' => { requests => [('/' => "server 1\n") x 2], check => \&check_runtime },
+    'tools.conf' => {
+        requests => [
+            ('/' => qr/^server [12]$/) x 4,
+            '/api' => '[4,5,6,7,8,9]',
+            '/api/9/http/upstreams?fields=' => '["app"]',
+            '/api/8/http/upstreams/app' => qr/^\{"peers":\[\{"id":0,.*"state":"up",.*"requests":2,.*\{"id":1,.*"requests":2,.*"zone":"checkups"\}$/,
+            '/api/9/http/upstreams/app/servers/' => qr/^\[\{"id":0,.*"backup":false,"down":false\}\]$/,
+        ],
+    },
     'variables.conf' => { ready => '"ok".*"ok"', check => \&check_variables },
 );
 
