@@ -20,28 +20,7 @@ my $taken = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp') or d
 my $dead = '127.0.0.1:' . $taken->sockport;
 
 # A check by tcp sends nothing, and a dead server is not checked: requests fail on it.
-my $check = "checkups_check tcp interval=1h; checkups_server $dead check=off;";
-
-# Waits until the value is that: a test of its own.
-sub becomes {
-    my ($value, $expected, $what) = @_;
-    local $Test::Builder::Level = $Test::Builder::Level + 1;
-    my $is;
-    wait_until(10, sub { ($is = $value->()) eq $expected });
-    return is($is, $expected, $what);
-}
-
-sub members {
-    my ($peer, @names) = @_;
-    return join ' ', map { exists $peer->{$_} ? "$_=$peer->{$_}" : "(no $_)" } @names;
-}
-
-sub between {
-    my ($number, $least, $most, $what) = @_;
-    local $Test::Builder::Level = $Test::Builder::Level + 1;
-    return ok(defined $number && $number >= $least && $number <= $most, $what)
-        || diag('it is ' . ($number // 'nothing') . ", not $least to $most");
-}
+my $check = 'checkups_check tcp interval=1h;';
 
 # Requests over connections to each of the workers: the statuses, and how often each server was tried.
 sub over_workers {
@@ -68,8 +47,8 @@ for my $lines ('', 'zone up 64k;', 'zone up 64k; least_conn;') {
         my ($servers, %as) = @_;
         my $server = 'add_header X-Tried $upstream_addr always;' . (delete $as{server} // '');
         my $keepalive = delete $as{keepalive} // '';
-        return figures_nginx('', block => "upstream up { $lines server $servers; $keepalive " . ($servers =~ /$dead/ ? $check : $check =~ s/checkups_server.*//r) . " }\n",
-            server => $server, %as);
+        my $checks = $servers =~ /$dead/ ? "$check checkups_server $dead check=off;" : $check;
+        return figures_nginx('', block => "upstream up { $lines server $servers; $keepalive $checks }\n", server => $server, %as);
     };
 
     subtest "statuses and bytes, $with" => sub {
@@ -120,7 +99,6 @@ for my $lines ('', 'zone up 64k;', 'zone up 64k; least_conn;') {
     subtest "failures of several kinds, $with" => sub {
         my $nginx = $stock->("$a max_fails=0; server $b max_fails=0 backup", server => 'proxy_read_timeout 100ms; proxy_next_upstream error timeout invalid_header http_503 http_404;
             location /off { proxy_pass http://up; proxy_next_upstream off; }')->start;
-        my ($requests, $fails) = (0, 0);
         is(asked($nginx, '/', 'a=503', 'a=hang', 'a=half', 'a=close', 'a=404'), '200 200 200 200 200', 'the next server answers');
         is(counted($nginx, 'a'), 'requests=5 total=2 4xx=1 5xx=1 404=1 503=1 fails=4', 'failures, and responses as far as there were any');
         is(counted($nginx, 'b'), 'requests=5 total=5 2xx=5 200=5', 'the next one');

@@ -17,7 +17,7 @@ use JSON::PP ();
 use NginxRunner;
 use Test::More;
 
-our @EXPORT = qw(figures_nginx plus_call peer counted bytes ends_well);
+our @EXPORT = qw(figures_nginx plus_call peer counted bytes members becomes between ends_well);
 
 my $json = JSON::PP->new->canonical->allow_nonref;
 
@@ -70,6 +70,29 @@ sub counted {
 sub bytes {
     my $peer = ref $_[0] eq 'HASH' ? $_[0] : peer(@_);
     return "sent $peer->{sent} received $peer->{received}";
+}
+
+# Waits until the value is that: a test of its own.
+sub becomes {
+    my ($value, $expected, $what) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $is;
+    wait_until(10, sub { ($is = $value->()) eq $expected });
+    return is($is, $expected, $what);
+}
+
+# What is there of these members, and which are not: "downtime=0 (no downstart)".
+sub members {
+    my ($peer, @names) = @_;
+    return join ' ', map { exists $peer->{$_} ? "$_=$peer->{$_}" : "(no $_)" } @names;
+}
+
+# Whether a number is within bounds: a test of its own.
+sub between {
+    my ($number, $least, $most, $what) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return ok(defined $number && $number >= $least && $number <= $most, $what)
+        || diag('it is ' . ($number // 'nothing') . ", not $least to $most");
 }
 
 sub ends_well {
