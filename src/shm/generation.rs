@@ -239,6 +239,7 @@ impl<'a> LevelKey<'a> {
 type PeerKey<'a> = (LevelKey<'a>, &'a [u8], usize);
 
 /// The numbers of the servers of a generation that is being made.
+#[derive(Default)]
 struct Ids<'a> {
     /// Those of the generation before.
     before: HashMap<PeerKey<'a>, u32>,
@@ -253,8 +254,19 @@ struct Ids<'a> {
 
 impl<'a> Ids<'a> {
     fn new(plan: &Plan<'a>, generation: Option<&'a Generation>) -> Self {
-        let (mut before, mut names) = (HashMap::new(), HashMap::new());
-        let mut anywhere: HashMap<_, Vec<_>> = HashMap::new();
+        let peers = || plan.levels.iter().flat_map(|level| &level.peers);
+        let above = peers().filter_map(|peer| peer.id).max().map_or(0, |most| most + 1);
+        let next = generation.map_or(0, |it| it.next_id).max(above);
+        let mut ids = Self { next, ..Self::default() };
+        if peers().any(|peer| peer.id.is_none() || !peer.found_by.is_empty()) {
+            ids.look(plan, generation);
+        }
+        ids
+    }
+
+    /// Takes in the numbers of the generation before.
+    fn look(&mut self, plan: &Plan<'a>, generation: Option<&'a Generation>) {
+        let Self { before, anywhere, names, taken, .. } = self;
         for (number, level) in generation.into_iter().flat_map(Generation::levels).enumerate() {
             let key = LevelKey::of(level.name(), number);
             let mut seen: HashMap<&[u8], usize> = HashMap::new();
@@ -268,7 +280,6 @@ impl<'a> Ids<'a> {
                 }
             }
         }
-        let mut taken = HashSet::new();
         for (number, level) in plan.levels.iter().enumerate() {
             let key = LevelKey::of(Some(level.name), number);
             let mut seen: HashMap<&[u8], usize> = HashMap::new();
@@ -280,9 +291,6 @@ impl<'a> Ids<'a> {
                 *nth += 1;
             }
         }
-        let above = taken.iter().max().map_or(0, |most| most + 1);
-        let next = generation.map_or(0, |it| it.next_id).max(above);
-        Self { before, anywhere, names, taken, next }
     }
 
     /// The number of a peer, and that of the name that it was found by.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::logic::balance::ring;
 use crate::logic::settings::{self, Cluster, Level, Server};
 use crate::nginx::address;
-use crate::shm::generation::{Generation, LevelPlan, PeerPlan, Plan};
+use crate::shm::generation::{Generation, LevelPlan, Peer, PeerPlan, Plan};
 
 /// Socket addresses, level by level, server by server.
 pub type Addresses = Vec<Vec<Vec<u8>>>;
@@ -86,29 +86,54 @@ pub fn list(settings: &Cluster, found: impl Fn(&Server) -> Vec<String>) -> Liste
 /// Gives the servers of a cluster the numbers that they have in the zone.
 pub fn number(levels: &mut [Level], generation: &Generation) {
     for (level, found) in levels.iter_mut().zip(generation.levels()) {
-        let mut addresses: HashMap<(&str, usize), u32> = HashMap::new();
-        let mut names: HashMap<&str, u32> = HashMap::new();
-        let mut seen: HashMap<&str, usize> = HashMap::new();
-        for peer in &generation.peers()[found.range()] {
-            match peer.parent() {
-                Some(parent) => drop(names.insert(peer.found_by(), parent)),
-                None => {
-                    let nth = seen.entry(peer.server.name()).or_default();
-                    addresses.insert((peer.server.name(), *nth), peer.id);
-                    *nth += 1;
-                }
+        let peers = &generation.peers()[found.range()];
+        if !number_in_order(&mut level.servers, peers) {
+            number_by_name(&mut level.servers, peers);
+        }
+    }
+}
+
+/// The same of a level, where its servers are those of the generation, one by one. Returns whether they
+/// are.
+fn number_in_order(servers: &mut [Server], peers: &[Peer]) -> bool {
+    let mut peers = peers.iter().peekable();
+    for server in servers {
+        let name = server.resolve.then(|| known_as(server).into_owned());
+        let is_it = |peer: &Peer| match &name {
+            Some(name) => peer.found_by() == name,
+            None => peer.parent().is_none() && peer.server.name() == server.server,
+        };
+        let Some(peer) = peers.next_if(|peer| is_it(peer)) else { return false };
+        server.id = Some(peer.parent().unwrap_or(peer.id));
+        while server.resolve && peers.next_if(|peer| is_it(peer)).is_some() {}
+    }
+    peers.next().is_none()
+}
+
+/// The same where nginx has found others by now.
+fn number_by_name(servers: &mut [Server], peers: &[Peer]) {
+    let mut addresses: HashMap<(&str, usize), u32> = HashMap::new();
+    let mut names: HashMap<&str, u32> = HashMap::new();
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for peer in peers {
+        match peer.parent() {
+            Some(parent) => drop(names.insert(peer.found_by(), parent)),
+            None => {
+                let nth = seen.entry(peer.server.name()).or_default();
+                addresses.insert((peer.server.name(), *nth), peer.id);
+                *nth += 1;
             }
         }
-        let mut seen: HashMap<String, usize> = HashMap::new();
-        for server in &mut level.servers {
-            server.id = if server.resolve {
-                names.get(&*known_as(server)).copied()
-            } else {
-                let nth = seen.entry(server.server.clone()).or_default();
-                *nth += 1;
-                addresses.get(&(server.server.as_str(), *nth - 1)).copied()
-            };
-        }
+    }
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for server in servers {
+        server.id = if server.resolve {
+            names.get(&*known_as(server)).copied()
+        } else {
+            let nth = seen.entry(server.server.clone()).or_default();
+            *nth += 1;
+            addresses.get(&(server.server.as_str(), *nth - 1)).copied()
+        };
     }
 }
 
