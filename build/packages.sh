@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 # The one list. Columns: purpose, Debian package, and how to see that it is there on other systems:
 #   cmd NAME    a command               lib NAME    a library that pkg-config knows
 #   perl NAME   a Perl module           libclang    bindgen's libclang       -    only Debian has it
+#   skip        it need not be there: what wants it says so, and is skipped
 #
 # The nginx-dev of Debian depends on headers that nothing here uses, but so it is.
 list() {
@@ -38,6 +39,8 @@ test    postgresql               cmd initdb
 test    python3-venv             cmd pip3
 test    prometheus               cmd promtool
 test    prometheus-nginx-exporter  cmd prometheus-nginx-exporter
+test    golang-go                skip
+test    golang-github-nginxinc-nginx-plus-go-client-dev  skip
 
 suite   perl                     cmd prove
 suite   openssl                  cmd openssl
@@ -88,6 +91,7 @@ found() {
         lib) pkg-config --exists "$2" 2>/dev/null ;;
         perl) perl -M"$2" -e1 2>/dev/null ;;
         libclang) has_libclang ;;
+        skip) true ;;
         *) false ;;
     esac
 }
