@@ -507,8 +507,9 @@ subtest 'GetStats' => sub {
     my $process = delete $info->{ProcessID};
     is(scalar(grep { $_ == $process } $nginx->workers), 1, 'NginxInfo: the process is one of the workers');
     my ($version) = `'$ENV{TEST_NGINX_BINARY}' -v 2>&1` =~ m{nginx/(\S+)};
-    is_deeply($info, { Version => $version, Build => '', Address => '127.0.0.1', Generation => 0, ParentProcessID => $nginx->pid },
-        'NginxInfo: all else');
+    my $generation = delete $info->{Generation};
+    is($generation, 0, 'NginxInfo: the generation');
+    is_deeply($info, { Version => $version, Build => '', Address => '127.0.0.1', ParentProcessID => $nginx->pid }, 'NginxInfo: all else');
 
     my $slabs = delete $stats->{Slabs};
     is_deeply([keys %$slabs], ['checkups'], 'Slabs: the zone of checkups');
@@ -531,7 +532,7 @@ subtest 'GetStats' => sub {
     ok($nginx->reload, 'a reload');
     is_deeply([$nginx->bodies('/', 3)], [('a') x 3], 'three requests');
     my $then = calls('GetStats');
-    is($then->{NginxInfo}{Generation}, 1, 'the next generation');
+    is($then->{NginxInfo}{Generation}, $generation + 1, 'the next generation');
     is(scalar(grep { $_ == $then->{NginxInfo}{ProcessID} } $nginx->workers), 1, 'the process is one of its workers');
     is($then->{Upstreams}{up}{Peers}[0]{Requests}, 3, 'the requests');
     ends_well();
