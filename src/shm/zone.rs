@@ -452,10 +452,10 @@ impl Root {
         let first = guard.generation().map_or(ptr::null(), Generation::documents);
         let kept: Vec<_> = Document::list(first).collect();
         let [newest, earlier @ ..] = &kept[..] else { return false };
-        let last = self.epoch.advance();
-        // As in `retire_documents`.
-        earlier.iter().for_each(|it| self.retire(ptr::from_ref(*it).cast(), last));
+        // First cut off: nobody goes on with this for one that dies in between, who loses their memory.
         newest.cut();
+        let last = self.epoch.advance();
+        earlier.iter().for_each(|it| self.retire(ptr::from_ref(*it).cast(), last));
         !earlier.is_empty()
     }
 
