@@ -508,7 +508,7 @@ subtest 'GetStats' => sub {
     is(scalar(grep { $_ == $process } $nginx->workers), 1, 'NginxInfo: the process is one of the workers');
     my ($version) = `'$ENV{TEST_NGINX_BINARY}' -v 2>&1` =~ m{nginx/(\S+)};
     my $generation = delete $info->{Generation};
-    is($generation, 0, 'NginxInfo: the generation');
+    is($generation, 1, 'NginxInfo: the generation');
     is_deeply($info, { Version => $version, Build => '', Address => '127.0.0.1', ParentProcessID => $nginx->pid }, 'NginxInfo: all else');
 
     my $slabs = delete $stats->{Slabs};

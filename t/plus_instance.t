@@ -54,7 +54,7 @@ subtest 'nginx' => sub {
     my ($version) = `$ENV{TEST_NGINX_BINARY} -v 2>&1` =~ m{nginx/([\d.]+)};
     is($first->{version}, $version, 'the version');
     is($first->{address}, '127.0.0.1', 'the address');
-    is($first->{generation}, 0, 'it was never reloaded');
+    is($first->{generation}, 1, 'it was never reloaded');
     is($first->{ppid}, $nginx->pid, 'the master');
     ok((grep { $_ == $first->{pid} } $nginx->workers), 'one of the workers');
     like($first->{$_}, $moment, $_) for qw(load_timestamp timestamp);
@@ -62,7 +62,7 @@ subtest 'nginx' => sub {
     is(told($nginx, 'nginx')->{load_timestamp}, $first->{load_timestamp}, 'and only then');
     $nginx->reload;
     my $second = told($nginx, 'nginx');
-    is($second->{generation}, 1, 'it was reloaded');
+    is($second->{generation}, 2, 'it was reloaded');
     cmp_ok($second->{load_timestamp}, 'gt', $first->{timestamp}, 'just now');
     ends_well($nginx);
 };

@@ -13,7 +13,7 @@ pub struct Instance {
     pub build: &'static str,
     /// The address at which the request came in.
     pub address: String,
-    /// How often the configuration was loaded anew.
+    /// How often a configuration was loaded, from 1 on.
     pub generation: u64,
     /// When that was last, ISO 8601.
     pub load_timestamp: String,
