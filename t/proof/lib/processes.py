@@ -168,12 +168,14 @@ class Nginx:
         return took if gone else None
 
     def kill(self):
-        """SIGKILL to all of its processes."""
+        """SIGKILL to all of its processes. When they are gone so are their sockets."""
+        workers = self.workers()
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
         self.process.wait()
+        wait_until(5, lambda: not any(map(is_running, workers)), every=0.002)
         self._ended()
 
     def _ended(self):
