@@ -352,7 +352,11 @@ impl Cluster {
     pub fn reset_statistics(&self, now: u64) {
         let guard = self.lock();
         let peers = guard.generation().map_or(&[][..], Generation::peers);
-        peers.iter().for_each(|peer| peer.server.statistics().reset(now));
+        for peer in peers {
+            // What is over does not begin anew.
+            peer.server.follow_use(now);
+            peer.server.statistics().reset(now);
+        }
     }
 
     /// Has the records of the checks of its servers be those of these checks, each a key that stands

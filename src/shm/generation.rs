@@ -235,8 +235,11 @@ impl<'a> LevelKey<'a> {
     }
 }
 
+/// What an address is known by: that which was found by a name is another one.
+type AddressKey<'a> = (&'a [u8], bool);
+
 /// Which server it is over changes: its level, its address, and which one of that address in the level.
-type PeerKey<'a> = (LevelKey<'a>, &'a [u8], usize);
+type PeerKey<'a> = (LevelKey<'a>, AddressKey<'a>, usize);
 
 /// The numbers of the servers of a generation that is being made.
 #[derive(Default)]
@@ -244,7 +247,7 @@ struct Ids<'a> {
     /// Those of the generation before.
     before: HashMap<PeerKey<'a>, u32>,
     /// The same by the address, whatever the level.
-    anywhere: HashMap<&'a [u8], Vec<u32>>,
+    anywhere: HashMap<AddressKey<'a>, Vec<u32>>,
     /// Those of names.
     names: HashMap<(LevelKey<'a>, &'a str), u32>,
     /// Those that the plan gives, and those that stay with a server in its level.
@@ -272,8 +275,9 @@ impl<'a> Ids<'a> {
             let mut seen: HashMap<&[u8], usize> = HashMap::new();
             for peer in generation.map_or(&[][..], |it| &it.peers()[level.range()]) {
                 let nth = seen.entry(peer.server.address()).or_default();
-                before.insert((key, peer.server.address(), *nth), peer.id);
-                anywhere.entry(peer.server.address()).or_default().push(peer.id);
+                let address = (peer.server.address(), peer.parent().is_some());
+                before.insert((key, address, *nth), peer.id);
+                anywhere.entry(address).or_default().push(peer.id);
                 *nth += 1;
                 if let Some(parent) = peer.parent() {
                     names.insert((key, peer.found_by()), parent);
@@ -286,7 +290,8 @@ impl<'a> Ids<'a> {
             for peer in &level.peers {
                 let nth = seen.entry(peer.address).or_default();
                 let is_given = peer.id.is_some() && peer.found_by.is_empty();
-                let stays = before.get(&(key, peer.address, *nth)).copied();
+                let address = (peer.address, !peer.found_by.is_empty());
+                let stays = before.get(&(key, address, *nth)).copied();
                 taken.extend(peer.id.into_iter().chain(stays.filter(|_| !is_given)));
                 *nth += 1;
             }
@@ -296,20 +301,23 @@ impl<'a> Ids<'a> {
     /// The number of a peer, and that of the name that it was found by.
     fn of(&mut self, level: LevelKey<'a>, plan: &PeerPlan<'a>, nth: usize) -> (u32, u32) {
         if plan.found_by.is_empty() {
-            return (plan.id.unwrap_or_else(|| self.of_address(level, plan.address, nth)), 0);
+            return (
+                plan.id.unwrap_or_else(|| self.of_address(level, (plan.address, false), nth)),
+                0,
+            );
         }
         let known = plan.id.or_else(|| self.names.get(&(level, plan.found_by)).copied());
         let parent = known.unwrap_or_else(|| self.new_one());
         self.names.insert((level, plan.found_by), parent);
-        (self.of_address(level, plan.address, nth), parent)
+        (self.of_address(level, (plan.address, true), nth), parent)
     }
 
     /// The number that the address had in the level, or else in another, or else a new one.
-    fn of_address(&mut self, level: LevelKey<'a>, address: &'a [u8], nth: usize) -> u32 {
+    fn of_address(&mut self, level: LevelKey<'a>, address: AddressKey<'a>, nth: usize) -> u32 {
         if let Some(id) = self.before.get(&(level, address, nth)) {
             return *id;
         }
-        let mut known = self.anywhere.get(address).into_iter().flatten().copied();
+        let mut known = self.anywhere.get(&address).into_iter().flatten().copied();
         let free = known.find(|id| !self.taken.contains(id));
         let id = free.unwrap_or_else(|| self.new_one());
         self.taken.insert(id);

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::cluster::Guard;
 use super::retired::{Kind, Link};
-use super::statistics::Statistics;
+use super::statistics::{Statistics, Use};
 use super::uses::Uses;
 use super::worker::Slot;
 use super::{Full, Slab};
@@ -426,20 +426,21 @@ impl Server {
 
     /// What was counted of it until `now`.
     pub fn read_statistics(&self, now: u64) -> statistics::Statistics {
-        let ejected_until = self.ejected_until.load(Ordering::Relaxed);
-        self.statistics.read(self.is_unavailable(now), ejected_until, now)
+        self.statistics.read(self.in_use(), now)
     }
 
-    /// Whether the checks, or failed requests, have it out of use at `now`, be it kept or not.
-    fn is_unavailable(&self, now: u64) -> bool {
-        (self.is_checked() && !self.health().is_good()) || self.is_ejected(now)
+    /// Whether it is available, be it kept or not.
+    fn in_use(&self) -> Use {
+        Use {
+            fails_checks: self.is_checked() && !self.health().is_good(),
+            ejected_until: self.ejected_until.load(Ordering::Relaxed),
+        }
     }
 
     /// Has the statistics know for how long it is unavailable. To be called before and after each change
     /// of that; where one was missed, the next call finds out.
     pub(super) fn follow_use(&self, now: u64) {
-        let ejected_until = self.ejected_until.load(Ordering::Relaxed);
-        self.statistics.follow(self.is_unavailable(now), ejected_until, now);
+        self.statistics.follow(self.in_use(), now);
     }
 
     /// A request of the worker comes to the server, unless there are `most` there already, and pins

@@ -51,6 +51,8 @@ pub struct Statistics {
     downtime: AtomicU64,
     /// Since when it is not available; 0: it is.
     down_since: AtomicU64,
+    /// Whether that is because of its checks, and not of failed tries alone.
+    is_down_by_checks: AtomicBool,
     /// When it was last selected; 0: never.
     selected_at: AtomicU64,
     header_time: AtomicU64,
@@ -75,6 +77,7 @@ impl Default for Statistics {
             last_check: AtomicU8::default(),
             downtime: AtomicU64::default(),
             down_since: AtomicU64::default(),
+            is_down_by_checks: AtomicBool::default(),
             selected_at: AtomicU64::default(),
             header_time: AtomicU64::default(),
             response_time: AtomicU64::default(),
@@ -86,10 +89,19 @@ fn add(counter: &AtomicU64, number: u64) {
     counter.fetch_add(number, Ordering::Relaxed);
 }
 
-/// When a server came to be available again that was not from `since` on, by what is known at `now`.
-fn ended_at(since: u64, ejected_until: u64, now: u64) -> u64 {
-    let end = if ejected_until > since { ejected_until.min(now) } else { now };
-    end.max(since)
+/// Whether a server is available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Use {
+    /// Whether the checks have it out of use.
+    pub fails_checks: bool,
+    /// Until when failed tries have it out of use, as a monotonic time.
+    pub ejected_until: u64,
+}
+
+impl Use {
+    fn is_down(self, now: u64) -> bool {
+        self.fails_checks || self.ejected_until > now
+    }
 }
 
 impl Statistics {
@@ -201,26 +213,32 @@ impl Statistics {
     }
 
     /// Takes in at `now` whether the server is available. To be called before and after each change of
-    /// that; but nobody tells when the time is over for which failed tries put it out of use:
-    /// `ejected_until` is when that was.
-    pub(super) fn follow(&self, is_down: bool, ejected_until: u64, now: u64) {
+    /// that; but nobody tells when the time is over for which failed tries put it out of use.
+    pub(super) fn follow(&self, used: Use, now: u64) {
         let since = self.down_since.load(Ordering::Relaxed);
-        if is_down && since == 0 {
-            self.down_since.store(now.max(1), Ordering::Relaxed);
-        } else if !is_down && since != 0 {
+        if used.is_down(now) {
+            if since == 0 {
+                self.down_since.store(now.max(1), Ordering::Relaxed);
+            }
+            self.is_down_by_checks.store(used.fails_checks, Ordering::Relaxed);
+        } else if since != 0 {
+            let end = self.ended_at(used, now);
             self.down_since.store(0, Ordering::Relaxed);
-            add(&self.downtime, ended_at(since, ejected_until, now) - since);
+            add(&self.downtime, end.saturating_sub(since));
         }
     }
 
-    /// What was counted until `now`, at which the server is available or not; see
-    /// [`follow`](Self::follow).
-    pub(super) fn read(
-        &self,
-        is_down: bool,
-        ejected_until: u64,
-        now: u64,
-    ) -> statistics::Statistics {
+    /// When the server came to be available that was not, by what is known at `now`.
+    fn ended_at(&self, used: Use, now: u64) -> u64 {
+        if self.is_down_by_checks.load(Ordering::Relaxed) {
+            now
+        } else {
+            used.ejected_until.min(now)
+        }
+    }
+
+    /// What was counted until `now`; see [`follow`](Self::follow).
+    pub(super) fn read(&self, used: Use, now: u64) -> statistics::Statistics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let code = |code: &AtomicU16| code.load(Ordering::Relaxed);
         let codes = self.codes.iter().zip(&self.counts);
@@ -250,7 +268,8 @@ impl Statistics {
             }
         }
         let since = read(&self.down_since);
-        let end = if is_down { now } else { ended_at(since, ejected_until, now) };
+        let is_down = used.is_down(now);
+        let end = if is_down { now } else { self.ended_at(used, now) };
         let lasted = if since == 0 { 0 } else { end.saturating_sub(since) };
         statistics::Statistics {
             requests: read(&self.requests),
@@ -320,6 +339,8 @@ impl Statistics {
             own.store(other.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.last_check.store(other.last_check.load(Ordering::Relaxed), Ordering::Relaxed);
+        let by_checks = other.is_down_by_checks.load(Ordering::Relaxed);
+        self.is_down_by_checks.store(by_checks, Ordering::Relaxed);
     }
 }
 
@@ -342,7 +363,7 @@ mod tests {
         statistics.select(9);
         statistics.end(Traffic { header_time: None, ..answer(0) }, 1000);
         statistics.fail();
-        let read = statistics.read(false, 0, 100);
+        let read = statistics.read(UP, 100);
         assert_eq!(read.requests, 6);
         assert_eq!(read.codes, [(200, 3), (404, 1), (502, 1)]);
         assert_eq!((read.classes, read.responses, read.other_codes), ([0, 3, 0, 1, 1], 5, 0));
@@ -350,7 +371,7 @@ mod tests {
         assert_eq!((read.mean_header_time(), read.mean_response_time()), (Some(3), Some(5)));
         assert_eq!(read.selected_at, Some(9));
         statistics.reset(200);
-        let after = statistics.read(false, 0, 300);
+        let after = statistics.read(UP, 300);
         assert_eq!(after, statistics::Statistics { selected_at: Some(9), ..Default::default() });
     }
 
@@ -365,7 +386,7 @@ mod tests {
         for status in [301, 404, 503, 999] {
             statistics.end(answer(status), 0);
         }
-        let read = statistics.read(false, 0, 0);
+        let read = statistics.read(UP, 0);
         assert_eq!(read.codes, (200..208).map(|status| (status, 2)).collect::<Vec<_>>());
         assert_eq!((read.other_codes, read.responses), (12, 28));
         assert_eq!(read.classes, [0, 24, 1, 1, 1]);
@@ -386,37 +407,59 @@ mod tests {
                 });
             }
         });
-        let read = statistics.read(false, 0, 0);
+        let read = statistics.read(UP, 0);
         assert_eq!((read.requests, read.responses, read.other_codes), (12_000, 12_000, 0));
         assert_eq!(read.codes.len(), 7);
+    }
+
+    const UP: Use = Use { fails_checks: false, ejected_until: 0 };
+    const FAILED: Use = Use { fails_checks: true, ejected_until: 0 };
+
+    fn ejected(until: u64) -> Use {
+        Use { ejected_until: until, ..UP }
     }
 
     #[test]
     fn time_out_of_use() {
         let statistics = Statistics::default();
-        let read = |is_down, until, now| {
-            let read = statistics.read(is_down, until, now);
+        let read = |used, now| {
+            let read = statistics.read(used, now);
             (read.downtime, read.down_since)
         };
-        statistics.follow(false, 0, 10);
-        assert_eq!(read(false, 0, 20), (0, None));
-        statistics.follow(true, 0, 100);
-        statistics.follow(true, 0, 150);
-        assert_eq!(read(true, 0, 160), (60, Some(100)));
+        statistics.follow(UP, 10);
+        assert_eq!(read(UP, 20), (0, None));
+        statistics.follow(ejected(180), 100);
+        statistics.follow(ejected(180), 150);
+        assert_eq!(read(ejected(180), 160), (60, Some(100)));
         // It came back by itself, and nobody has looked since.
-        assert_eq!(read(false, 180, 500), (80, None));
-        statistics.follow(false, 180, 500);
-        assert_eq!(read(false, 180, 600), (80, None));
-        statistics.follow(true, 0, 600);
+        assert_eq!(read(ejected(180), 500), (80, None));
+        statistics.follow(ejected(180), 500);
+        assert_eq!(read(ejected(180), 600), (80, None));
+        statistics.follow(FAILED, 600);
         statistics.reset(650);
-        assert_eq!(read(true, 0, 700), (50, Some(650)));
+        assert_eq!(read(FAILED, 700), (50, Some(650)));
+        statistics.follow(UP, 700);
         // Nobody has taken it in yet.
-        statistics.follow(false, 180, 700);
-        assert_eq!(read(true, 0, 800), (50, Some(800)));
+        assert_eq!(read(FAILED, 800), (50, Some(800)));
         let other = Statistics::default();
         other.check(true);
         other.check(false);
         other.copy_from(&statistics);
-        assert_eq!(other.read(false, 0, 800), statistics.read(false, 0, 800));
+        assert_eq!(other.read(UP, 800), statistics.read(UP, 800));
+    }
+
+    #[test]
+    fn checks_find_out_what_requests_have() {
+        let statistics = Statistics::default();
+        statistics.follow(ejected(2000), 1000);
+        statistics.follow(Use { fails_checks: true, ..ejected(2000) }, 1500);
+        statistics.follow(ejected(2000), 9000);
+        assert_eq!(statistics.read(ejected(2000), 9500).downtime, 8000);
+        // The checks are gone, and the rest of the time holds.
+        let statistics = Statistics::default();
+        statistics.follow(FAILED, 1000);
+        statistics.follow(Use { fails_checks: true, ..ejected(3000) }, 2000);
+        statistics.follow(ejected(3000), 2500);
+        assert_eq!(statistics.read(ejected(3000), 9500).downtime, 2000);
     }
 }

@@ -634,7 +634,7 @@ fn levels(
                 return Err(invalid(format!("server {text:?} is twice in level {shown:?}")));
             }
             let stays = known.in_level(draft_name, place, &server, *times - 1);
-            if let Some(before) = stays.or_else(|| known.anywhere(&server)) {
+            if let Some(before) = stays.or_else(|| known.anywhere(&server).next()) {
                 server.written.clone_from(&before.written);
                 server.addresses.clone_from(&before.addresses);
                 if server.route == before.route {
@@ -672,8 +672,8 @@ fn keep_numbers(known: &Known<'_>, levels: &mut [Level]) {
     // To another level it goes only where the server is not in its own any more.
     for (place, index) in others {
         let server = &mut levels[place].servers[index];
-        let id = known.anywhere(server).and_then(|before| before.id);
-        server.id = id.filter(|id| taken.insert(*id));
+        let id = known.anywhere(server).filter_map(|before| before.id).find(|id| taken.insert(*id));
+        server.id = id;
     }
 }
 
@@ -683,20 +683,20 @@ type ServerKey<'a> = (Option<&'a str>, usize, &'a str, Option<&'a str>);
 /// The servers that a cluster had.
 struct Known<'a> {
     by_level: HashMap<ServerKey<'a>, Vec<&'a Server>>,
-    anywhere: HashMap<(&'a str, Option<&'a str>), &'a Server>,
+    anywhere: HashMap<(&'a str, Option<&'a str>), Vec<&'a Server>>,
     levels: &'a [Level],
 }
 
 impl<'a> Known<'a> {
     fn of(current: Option<&'a Cluster>) -> Self {
         let mut by_level: HashMap<_, Vec<_>> = HashMap::new();
-        let mut anywhere = HashMap::new();
+        let mut anywhere: HashMap<_, Vec<_>> = HashMap::new();
         let levels = current.map_or(&[][..], |current| &current.levels);
         for (place, level) in levels.iter().enumerate() {
             for server in &level.servers {
                 let key = Self::key(level.name.as_deref(), place, server);
                 by_level.entry(key).or_default().push(server);
-                anywhere.entry((key.2, key.3)).or_insert(server);
+                anywhere.entry((key.2, key.3)).or_default().push(server);
             }
         }
         Self { by_level, anywhere, levels }
@@ -724,8 +724,9 @@ impl<'a> Known<'a> {
     }
 
     /// The same server in any level.
-    fn anywhere(&self, server: &Server) -> Option<&'a Server> {
-        self.anywhere.get(&(server.server.as_str(), server.service.as_deref())).copied()
+    fn anywhere<'b>(&'b self, server: &'b Server) -> impl Iterator<Item = &'a Server> + 'b {
+        let found = self.anywhere.get(&(server.server.as_str(), server.service.as_deref()));
+        found.into_iter().flatten().copied()
     }
 
     /// Whether the level is there, and has no servers.

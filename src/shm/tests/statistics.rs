@@ -68,6 +68,21 @@ fn names_have_numbers_too() {
 }
 
 #[test]
+fn an_address_that_is_found_is_another_server() {
+    let (zone, cluster) = Zone::with(&[level(&["A"])]);
+    let update = |peers: Vec<PeerPlan<'static>>| {
+        zone.root.update(&zone.heap, &cluster, &plan(&[peers])).unwrap();
+        numbers(&cluster)
+    };
+    let found = || PeerPlan { found_by: "n", id: Some(1), ..peer("A", 1) };
+    let plain = |name| PeerPlan { id: Some(0), ..peer(name, 1) };
+    assert_eq!(update(vec![plain("A"), found()]), "A0 A2<1");
+    assert_eq!(update(vec![plain("B"), found()]), "B0 A2<1");
+    assert_eq!(update(vec![plain("A"), found()]), "A0 A2<1");
+    assert_eq!(update(vec![found()]), "A2<1");
+}
+
+#[test]
 fn numbers_are_kept_in_another_zone() {
     let (zone, cluster) = Zone::with(&[level(&["A", "B"])]);
     zone.root.update(&zone.heap, &cluster, &plan(&[level(&["B", "C"])])).unwrap();
@@ -122,6 +137,22 @@ fn time_out_of_use_is_counted() {
     assert_eq!(read(70_100), (10_300, Some(70_000), 2, 1));
     cluster.reset_statistics(70_200);
     assert_eq!(read(70_300), (100, Some(70_200), 0, 0));
+}
+
+#[test]
+fn a_reset_after_the_time_out_of_use_is_over() {
+    let (_zone, cluster) = Zone::with(&[level(&["A", "B"])]);
+    let server = cluster.lock().generation().unwrap().peers()[0].server;
+    cluster.feedback("A", true, 1000);
+    cluster.reset_statistics(50_000);
+    assert_eq!(server.read_statistics(60_000).downtime, 0);
+    // Requests find it dead, and then the checks do.
+    cluster.feedback("A", true, 100_000);
+    let check = |failure, now| cluster.observe(server, (0, ONCE), found(failure), now, 1);
+    check(Some("x"), 101_000);
+    assert_eq!(server.read_statistics(200_000).downtime, 100_000);
+    check(None, 200_000);
+    assert_eq!(server.read_statistics(300_000).downtime, 100_000);
 }
 
 #[test]
