@@ -67,6 +67,19 @@ subtest 'nginx' => sub {
     ends_well($nginx);
 };
 
+subtest 'what is counted goes on in a zone of another size' => sub {
+    my $nginx = nginx();
+    kill KILL => ($nginx->workers)[0];
+    ok(wait_until(10, sub { told($nginx, 'processes')->{respawned} == 1 }), 'a worker died');
+    for my $load (2 .. 3) {
+        my $size = 256 * $load;
+        $nginx->reload(http => $nginx->{http} =~ s/plus:\d+k/plus:${size}k/r);
+        is(told($nginx, 'nginx')->{generation}, $load, "load $load");
+        is(told($nginx, 'processes')->{respawned}, 1, 'still one');
+    }
+    ends_well($nginx, 'exited on signal 9');
+};
+
 subtest 'workers and processes' => sub {
     my $nginx = nginx();
     my $pids = sub { return join ' ', sort { $a <=> $b } map { $_->{pid} } @{ told($nginx, 'workers') } };

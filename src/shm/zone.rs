@@ -58,6 +58,8 @@ pub struct Root {
     writer: Writer,
     /// Whether another zone has taken the place of this one.
     is_superseded: AtomicBool,
+    /// See [`earlier`](Self::earlier).
+    earlier: AtomicU64,
     /// What stands for the directory in which settings are kept; 0: there is none.
     directory: AtomicU64,
     /// The last configuration of which workers have started, and how many of them have.
@@ -97,6 +99,7 @@ impl Root {
                 births: AtomicU64::new(0),
                 writer: Writer::default(),
                 is_superseded: AtomicBool::new(false),
+                earlier: AtomicU64::new(0),
                 directory: AtomicU64::new(0),
                 started: AtomicU64::new(0),
                 respawned: AtomicU64::new(0),
@@ -178,9 +181,17 @@ impl Root {
         self.is_superseded.load(Ordering::Acquire)
     }
 
-    /// Another zone has taken its place.
-    pub fn supersede(&self) {
-        self.is_superseded.store(true, Ordering::Release);
+    /// This zone, which is new, takes the place of another one: what is counted from the start of nginx
+    /// on goes on here.
+    pub fn supersede(&self, old: &Self) {
+        old.is_superseded.store(true, Ordering::Release);
+        self.earlier.store(old.earlier() + old.configuration(), Ordering::Relaxed);
+        self.respawned.store(old.respawned(), Ordering::Relaxed);
+    }
+
+    /// How many configurations ran in the zones whose place this one has taken.
+    pub fn earlier(&self) -> u64 {
+        self.earlier.load(Ordering::Relaxed)
     }
 
     /// What stands for the directory in which settings are kept; 0: there is none.

@@ -418,7 +418,7 @@ impl Configuration {
         self.loaded_at.set(process::milliseconds());
         root.set_directory(self.state.as_ref().map_or(0, Directory::identity));
         if let Some(old) = self.replaces.get() {
-            old.supersede();
+            root.supersede(old);
         }
         let taken = self.taken.take();
         taken.report(log);
@@ -433,6 +433,11 @@ impl Configuration {
     /// When it was taken into use, in milliseconds since 1970.
     pub fn loaded_at(&self) -> i64 {
         self.loaded_at.get()
+    }
+
+    /// Its number among all that ran since nginx started, from 1 on, whatever zones there were.
+    pub fn load(&self) -> u64 {
+        self.root().map_or(0, Root::earlier) + self.number()
     }
 
     /// The number of the configuration in the zone; 0: its records were not taken into use.

@@ -147,7 +147,7 @@ pub fn instance(configuration: &Configuration, address: String) -> Instance {
         version: statistics::version(),
         build: "",
         address,
-        generation: configuration.number(),
+        generation: configuration.load(),
         load_timestamp: process::iso_time(configuration.loaded_at()),
         timestamp: process::iso_time(process::milliseconds()),
         pid: process::id(),
