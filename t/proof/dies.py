@@ -33,13 +33,11 @@ is 1 where one does not. --sample is one round of each death.
 Environment: NGINX and MODULE are the paths of the binary and the module, BUILD what to call them.
 """
 
-import argparse
 import math
 import os
 import random
 import re
 import statistics
-import subprocess
 import sys
 import time
 from collections import namedtuple
@@ -48,9 +46,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 sys.dont_write_bytecode = True
 
-from processes import HOST, MODULE, NGINX, Nginx, free_port, now, remove, wait_until  # noqa: E402
+from command import Command, short  # noqa: E402
+from processes import HOST, Nginx, free_port, now, remove  # noqa: E402
 from steady import Backend, Steady  # noqa: E402
-from table import Table  # noqa: E402
 
 INTERVAL, TIMEOUT, LEEWAY = 1, 0.5, 0.1  # seconds
 HELD_UP = 0.05  # seconds
@@ -250,25 +248,15 @@ def judge(table, death, setting, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", action="store_true", help="one round of each death")
-    parser.add_argument("--rounds", type=int, default=6, help="of each death under each setting")
-    parser.add_argument("deaths", nargs="*", metavar="DEATH", help=", ".join(BEGIN))
-    options = parser.parse_args()
-    unknown = [death for death in options.deaths if death not in BEGIN]
-    if unknown:
-        parser.error(f"no such death: {unknown[0]} (there are {', '.join(BEGIN)})")
-    for name, path in (("NGINX", NGINX), ("MODULE", MODULE)):
-        if not path or not os.path.isabs(path) or not os.path.exists(path):
-            parser.error(f"{name} must be an absolute path (`make proof` sets it), not {path!r}")
-
-    version = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr.strip().split(": ")[-1]
-    sample = options.sample
-    print(f"a server dies{' (sample)' if sample else ''} under {version} ({os.environ.get('BUILD', 'this build')})")
-    table, start = Table(46, 40, 22), now()
+    command = Command(__doc__, BEGIN, 46, 40, 22, of="death")
+    command.add_sample()
+    command.add("--rounds", type=int, default=6, help="of each death under each setting; --sample: 1")
+    options = command.options()
+    command.begin(short("a server dies", options))
+    table, sample = command.table, options.sample
     wanted = 1 if sample else options.rounds
     for setting, deaths in ((SAMPLE, tuple(BEGIN)),) if sample else SETTINGS:
-        deaths = [death for death in deaths if death in (options.deaths or BEGIN)]
+        deaths = [death for death in deaths if death in (options.parts or BEGIN)]
         if not deaths:
             continue
         servers = [Backend(DELAY) for _ in range(3)]
@@ -295,9 +283,7 @@ def main():
         remove(*proxies)
         for server in servers:
             server.kill()
-    took = f"after {now() - start:.0f} s"
-    print(f"{table.failed} FAILED {took}" if table.failed else f"all passed {took}")
-    return 1 if table.failed else 0
+    return command.end()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ them.
 Environment: NGINX and MODULE are the paths of the binary and the module, BUILD what to call them.
 """
 
-import argparse
 import copy
 import json
 import os
@@ -34,8 +33,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 sys.dont_write_bytecode = True
 
-from processes import HOST, MODULE, NGINX, Nginx, free_port, now, remove  # noqa: E402
-from table import Table  # noqa: E402
+from command import Command  # noqa: E402
+from processes import HOST, Nginx, free_port, now, remove  # noqa: E402
 
 PATIENCE = 10  # seconds for an answer
 CLUSTERS = ["up", "hashed", "two", "stock", "new-1", "new_2", "a.b:c"]
@@ -422,27 +421,22 @@ def prove(table, fuzzer, seconds, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", action="store_true", help="the short version")
-    parser.add_argument("--seconds", type=float, help="for how long")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options = parser.parse_args()
-    for name, path in (("NGINX", NGINX), ("MODULE", MODULE)):
-        if not path or not os.path.isabs(path) or not os.path.exists(path):
-            parser.error(f"{name} must be an absolute path (`make proof` sets it), not {path!r}")
+    command = Command(__doc__, (), 64, 24, 14)
+    command.add_sample()
+    command.add("--seconds", type=float, help="for how long")
+    command.add("--seed", type=int, default=random.randrange(1 << 32))
+    options = command.options()
     seconds = options.seconds or (6 if options.sample else 60)
-    print(f"the API under a fuzzer for {seconds:g} s ({os.environ.get('BUILD', 'this build')}), --seed {options.seed}")
-    table, fuzzer, start = Table(64, 24, 14), Fuzzer(options.seed), now()
+    command.begin(f"the API under a fuzzer for {seconds:g} s", f", --seed {options.seed}")
+    fuzzer = Fuzzer(options.seed)
     folder = tempfile.mkdtemp(prefix="checkups-p.")
     os.chmod(folder, 0o755)
     try:
-        prove(table, fuzzer, seconds / 2, None)
-        prove(table, fuzzer, seconds / 2, folder)
+        prove(command.table, fuzzer, seconds / 2, None)
+        prove(command.table, fuzzer, seconds / 2, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    took = f"after {now() - start:.0f} s"
-    print(f"{table.failed} FAILED {took}" if table.failed else f"all passed {took}")
-    return 1 if table.failed else 0
+    return command.end()
 
 
 if __name__ == "__main__":

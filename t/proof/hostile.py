@@ -14,7 +14,6 @@ processor, and the servers on the others, where there are more than one.
 Environment: NGINX and MODULE are the paths of the binary and the module.
 """
 
-import argparse
 import mmap
 import os
 import shutil
@@ -30,8 +29,8 @@ sys.path[:0] = [str(HERE / "lib"), str(HERE.parent / "lib")]
 sys.dont_write_bytecode = True
 
 import hostile as servers  # noqa: E402
-from processes import MODULE, NGINX, Nginx, free_port, get, now, remove, wait_until  # noqa: E402
-from table import Table  # noqa: E402
+from command import Command  # noqa: E402
+from processes import Nginx, free_port, get, now, remove, wait_until  # noqa: E402
 
 MOST_MEMORY = 32 << 20  # more than before the first check, bytes
 LONGEST_TURN = 20  # milliseconds of processor time
@@ -188,36 +187,31 @@ def prove(table, group, names, probes, turns, cpus):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--probes", type=int, default=10_000, help="of all groups together")
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(CHECKS))
-    options = parser.parse_args()
-    for name, path in (("NGINX", NGINX), ("MODULE", MODULE)):
-        if not path or not os.path.isabs(path) or not os.path.exists(path):
-            parser.error(f"{name} must be an absolute path, not {path!r}")
+    command = Command(__doc__, (), 44, 34, 22)
+    command.add("--probes", type=int, default=10_000, help="of all groups together")
+    command.add("groups", nargs="*", metavar="GROUP", help=", ".join(CHECKS))
+    options = command.options()
     groups = {}
     for name in servers.CASES:
         groups.setdefault(group_of(name), []).append(name)
     wanted = options.groups or list(groups)
     unknown = [word for word in wanted if word not in groups and word not in servers.CASES]
     if unknown:
-        parser.error(f"no such group or server: {unknown[0]}")
+        command.parser.error(f"no such group or server: {unknown[0]}")
     chosen = [(group_of(word), [word]) if word in servers.CASES else (word, groups[word]) for word in wanted]
 
     cpus = sorted(os.sched_getaffinity(0))
     folder = tempfile.mkdtemp(prefix="checkups-hostile.")
     os.chmod(folder, 0o755)
-    table, began, made = Table(44, 34, 22), now(), 0
+    made = 0
     try:
         turns = Turns(folder)
         everyone = sum(len(names) for _, names in chosen)
         for group, names in chosen:
-            made += prove(table, group, names, -(-options.probes * len(names) // everyone), turns, cpus)
+            made += prove(command.table, group, names, -(-options.probes * len(names) // everyone), turns, cpus)
     finally:
         shutil.rmtree(folder)
-    took = f"{made} probes, after {now() - began:.0f} s"
-    print(f"{table.failed} FAILED, {took}" if table.failed else f"all passed, {took}")
-    return 1 if table.failed else 0
+    return command.end(f"{made} probes, ")
 
 
 if __name__ == "__main__":

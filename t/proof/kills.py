@@ -25,14 +25,12 @@ is 1 where one does not. --sample is a short version.
 Environment: NGINX and MODULE are the paths of the binary and the module, BUILD what to call them.
 """
 
-import argparse
 import http.client
 import json
 import os
 import random
 import signal
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -41,8 +39,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 sys.dont_write_bytecode = True
 
-from processes import HOST, MODULE, NGINX, Nginx, backend, free_port, now, remove, wait_until  # noqa: E402
-from table import Table  # noqa: E402
+from command import run  # noqa: E402
+from processes import HOST, Nginx, backend, free_port, now, remove, wait_until  # noqa: E402
 
 CLUSTERS = ("one", "two", "three")  # are in the configuration
 PUT, BORN = "put", "born"  # one is changed by PUT, one comes and goes
@@ -511,26 +509,7 @@ PARTS = {"kills": kills, "workers": workers, "reloads": reloads, "writers": writ
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", action="store_true", help="the short version")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    options = parser.parse_args()
-    unknown = [part for part in options.parts if part not in PARTS]
-    if unknown:
-        parser.error(f"no such part: {unknown[0]} (there are {', '.join(PARTS)})")
-    for name, path in (("NGINX", NGINX), ("MODULE", MODULE)):
-        if not path or not os.path.isabs(path) or not os.path.exists(path):
-            parser.error(f"{name} must be an absolute path (`make proof` sets it), not {path!r}")
-
-    version = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr.strip().split(": ")[-1]
-    sample = " (sample)" if options.sample else ""
-    print(f"what is kept of changes{sample} under {version} ({os.environ.get('BUILD', 'this build')})")
-    table, start = Table(62, 26, 10), now()
-    for part in options.parts or PARTS:
-        PARTS[part](table, options.sample)
-    took = f"after {now() - start:.0f} s"
-    print(f"{table.failed} FAILED {took}" if table.failed else f"all passed {took}")
-    return 1 if table.failed else 0
+    return run(__doc__, PARTS, "what is kept of changes", 62, 26, 10)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,10 @@ is 1 where one does not. Each is made five times. --sample is a short version: t
 Environment: NGINX and MODULE are the paths of the binary and the module, BUILD what to call them.
 """
 
-import argparse
 import http.client
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -43,8 +40,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 sys.dont_write_bytecode = True
 
-from processes import HOST, MODULE, NGINX, Nginx, free_port, get, now, remove, wait_until  # noqa: E402
-from table import Table  # noqa: E402
+from command import Command, short  # noqa: E402
+from processes import HOST, Nginx, free_port, get, now, remove, wait_until  # noqa: E402
 
 CHANGES = 1000
 CLIENTS, OWN, SHARED = 4, 20, 6
@@ -414,7 +411,8 @@ def one_run(table, seed, has_state, has_more, is_often=False):
         run.reloading.append((now(), float("inf")))
         are_settled.append(nginx.reload())
         run.reloading[-1] = (run.reloading[-1][0], now())
-        after = max(run.left, 0) if len(are_settled) == 1 else after
+        if len(are_settled) == 1:
+            after = max(run.left, 0)
         if not is_often or not any(client.is_alive() for client in clients):
             break
     for client in clients:
@@ -532,29 +530,15 @@ SAMPLE = ("plain", "more")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", action="store_true", help="the short version")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of what is random")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    options = parser.parse_args()
-    unknown = [part for part in options.parts if part not in PARTS]
-    if unknown:
-        parser.error(f"no such part: {unknown[0]} (there are {', '.join(PARTS)})")
-    for name, path in (("NGINX", NGINX), ("MODULE", MODULE)):
-        if not path or not os.path.isabs(path) or not os.path.exists(path):
-            parser.error(f"{name} must be an absolute path (`make proof` sets it), not {path!r}")
-
-    version = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr.strip().split(": ")[-1]
-    sample = " (sample)" if options.sample else ""
-    build = os.environ.get("BUILD", "this build")
-    print(f"many clients of the API of NGINX Plus{sample} under {version} ({build}), --seed {options.seed}")
-    table, start = Table(62, 26, 10), now()
+    command = Command(__doc__, PARTS, 62, 26, 10)
+    command.add_sample()
+    command.add("--seed", type=int, default=random.randrange(1 << 32), help="of what is random")
+    options = command.options()
+    command.begin(short("many clients of the API of NGINX Plus", options), f", --seed {options.seed}")
     for number in range(1 if options.sample else 5):
         for part in options.parts or (SAMPLE if options.sample else PARTS):
-            PARTS[part](table, f"{options.seed} {number} {part}")
-    took = f"after {now() - start:.0f} s"
-    print(f"{table.failed} FAILED {took}" if table.failed else f"all passed {took}")
-    return 1 if table.failed else 0
+            PARTS[part](command.table, f"{options.seed} {number} {part}")
+    return command.end()
 
 
 if __name__ == "__main__":

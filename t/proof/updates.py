@@ -23,7 +23,6 @@ is 1 where one does not. --sample is a short version, in which times are shown, 
 Environment: NGINX and MODULE are the paths of the binary and the module, BUILD what to call them.
 """
 
-import argparse
 import bisect
 import json
 import os
@@ -42,9 +41,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 sys.dont_write_bytecode = True
 
+from command import run  # noqa: E402
 from pace import Paced  # noqa: E402
-from processes import HOST, MODULE, NGINX, Nginx, Proxy, free_port, get, now, remove, wait_until  # noqa: E402
-from table import Table  # noqa: E402
+from processes import HOST, Nginx, Proxy, free_port, now, remove, wait_until  # noqa: E402
 
 SERVERS, CHANGING = 100, 20
 WEIGHTS = (1, 1, 2, 5)  # of those that stay, by turns
@@ -524,24 +523,7 @@ PARTS = {"load": load, "effect": effect, "state": state}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", action="store_true", help="the short version")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    options = parser.parse_args()
-    unknown = [part for part in options.parts if part not in PARTS]
-    if unknown:
-        parser.error(f"no such part: {unknown[0]} (there are {', '.join(PARTS)})")
-    for name, path in (("NGINX", NGINX), ("MODULE", MODULE)):
-        if not path or not os.path.isabs(path) or not os.path.exists(path):
-            parser.error(f"{name} must be an absolute path (`make proof` sets it), not {path!r}")
-    version = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr.strip().split(": ")[-1]
-    print(f"updates{' (sample)' if options.sample else ''} under {version} ({os.environ.get('BUILD', 'this build')})")
-    table, start = Table(64, 36, 14), now()
-    for part in options.parts or PARTS:
-        PARTS[part](table, options.sample)
-    took = f"after {now() - start:.0f} s"
-    print(f"{table.failed} FAILED {took}" if table.failed else f"all passed {took}")
-    return 1 if table.failed else 0
+    return run(__doc__, PARTS, "updates", 64, 36, 14)
 
 
 if __name__ == "__main__":
