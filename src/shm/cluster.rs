@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::document::Document;
 use super::epoch::Visit;
 use super::fault;
-use super::generation::{Generation, Peer};
+use super::generation::{Copies, Generation, Peer};
 use super::lock::OwnerLock;
 use super::rotation::{LevelRotation, Rotation};
 use super::select::Selected;
@@ -545,11 +545,13 @@ impl Cluster {
 
     /// Takes over what is known of the servers of the same cluster in another zone, into a
     /// generation that is not in use yet.
-    pub(super) fn copy_servers(&self, generation: &Generation, other: &Self) {
+    pub(super) fn copy_servers(&self, generation: &Generation, copies: &Copies, other: &Self) {
         let mut guard = self.lock();
         let mut theirs = other.lock();
         if let Some(before) = theirs.generation() {
-            generation.copy_servers(before, &mut guard, &mut theirs);
+            for (server, known) in copies {
+                server.copy_from(&mut guard, known, &mut theirs);
+            }
             generation.carry_turns(before, &mut theirs);
         }
     }

@@ -2,12 +2,16 @@
 
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::ptr::{self, NonNull};
 use std::slice;
 
+use smallvec::SmallVec;
+
 use super::cluster::Guard;
 use super::document::Document;
+use super::matching::{identify, Identity};
 use super::retired::{Kind, Link};
 use super::server::Server;
 use super::verdict::Verdict;
@@ -222,111 +226,109 @@ impl Level {
     }
 }
 
-/// What a level is known by over changes: its name, or else its place.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum LevelKey<'a> {
-    Name(&'a str),
-    Place(usize),
-}
+/// Servers, each with the one of another zone that it takes over from.
+pub(super) type Copies = Vec<(&'static Server, &'static Server)>;
 
-impl<'a> LevelKey<'a> {
-    fn of(name: Option<&'a str>, place: usize) -> Self {
-        name.filter(|name| !name.is_empty()).map_or(Self::Place(place), Self::Name)
-    }
-}
-
-/// What an address is known by: that which was found by a name is another one.
-type AddressKey<'a> = (&'a [u8], bool);
-
-/// Which server it is over changes: its level, its address, and which one of that address in the level.
-type PeerKey<'a> = (LevelKey<'a>, AddressKey<'a>, usize);
-
-/// The numbers of the servers of a generation that is being made.
+/// A server of a generation that is being made.
 #[derive(Default)]
-struct Ids<'a> {
-    /// Those of the generation before.
-    before: HashMap<PeerKey<'a>, u32>,
-    /// The same by the address, whatever the level.
-    anywhere: HashMap<AddressKey<'a>, Vec<u32>>,
-    /// Those of names.
-    names: HashMap<(LevelKey<'a>, &'a str), u32>,
-    /// Those that the plan gives, and those that stay with a server in its level.
-    taken: HashSet<u32>,
-    next: u32,
+struct Record {
+    /// That of the generation before.
+    before: Option<&'static Server>,
+    /// The one that is used here; `None`: none is yet.
+    made: Option<&'static Server>,
+    /// Whether a level has it.
+    is_used: bool,
 }
 
-impl<'a> Ids<'a> {
-    fn new(plan: &Plan<'a>, generation: Option<&'a Generation>) -> Self {
-        let peers = || plan.levels.iter().flat_map(|level| &level.peers);
-        let above = peers().filter_map(|peer| peer.id).max().map_or(0, |most| most + 1);
-        let next = generation.map_or(0, |it| it.next_id).max(above);
-        let mut ids = Self { next, ..Self::default() };
-        if peers().any(|peer| peer.id.is_none() || !peer.found_by.is_empty()) {
-            ids.look(plan, generation);
-        }
-        ids
-    }
+/// The servers of a generation that is being made. Lines of equal address in one level are servers of
+/// their own, as in nginx; those in different levels are the same.
+struct Records<'a> {
+    all: Vec<Record>,
+    by_address: HashMap<&'a [u8], SmallVec<[usize; 1]>>,
+    by_server: HashMap<*const Server, usize>,
+}
 
-    /// Takes in the numbers of the generation before.
-    fn look(&mut self, plan: &Plan<'a>, generation: Option<&'a Generation>) {
-        let Self { before, anywhere, names, taken, .. } = self;
-        for (number, level) in generation.into_iter().flat_map(Generation::levels).enumerate() {
-            let key = LevelKey::of(level.name(), number);
-            let mut seen: HashMap<&[u8], usize> = HashMap::new();
-            for peer in generation.map_or(&[][..], |it| &it.peers()[level.range()]) {
-                let nth = seen.entry(peer.server.address()).or_default();
-                let address = (peer.server.address(), peer.parent().is_some());
-                before.insert((key, address, *nth), peer.id);
-                anywhere.entry(address).or_default().push(peer.id);
-                *nth += 1;
-                if let Some(parent) = peer.parent() {
-                    names.insert((key, peer.found_by()), parent);
-                }
+impl<'a> Records<'a> {
+    /// Those of the generation before, which lies in the same zone or is only to be copied from.
+    fn new(before: &'a [Peer], same_zone: bool) -> Self {
+        let by_server = HashMap::with_capacity(before.len());
+        let by_address = HashMap::with_capacity(before.len());
+        let mut records = Self { all: Vec::with_capacity(before.len()), by_address, by_server };
+        for peer in before {
+            let server = peer.server;
+            let is_new = !records.by_server.contains_key(&ptr::from_ref(server));
+            if is_new {
+                let made = Some(server).filter(|_| same_zone);
+                let index = records
+                    .add(server.address(), Record { before: Some(server), made, is_used: false });
+                records.by_server.insert(server, index);
             }
         }
-        for (number, level) in plan.levels.iter().enumerate() {
-            let key = LevelKey::of(Some(level.name), number);
-            let mut seen: HashMap<&[u8], usize> = HashMap::new();
-            for peer in &level.peers {
-                let nth = seen.entry(peer.address).or_default();
-                let is_given = peer.id.is_some() && peer.found_by.is_empty();
-                let address = (peer.address, !peer.found_by.is_empty());
-                let stays = before.get(&(key, address, *nth)).copied();
-                taken.extend(peer.id.into_iter().chain(stays.filter(|_| !is_given)));
-                *nth += 1;
+        records
+    }
+
+    fn add(&mut self, address: &'a [u8], record: Record) -> usize {
+        self.all.push(record);
+        let index = self.all.len() - 1;
+        self.by_address.entry(address).or_default().push(index);
+        index
+    }
+
+    /// Those of the next level. What a peer was before it stays, as long as no more servers come of that
+    /// than the level with the most lines of an address has.
+    fn of_level(
+        &mut self,
+        level: &LevelPlan<'a>,
+        identities: &[Identity],
+        before: &[Peer],
+    ) -> Vec<usize> {
+        // How many lines of an address the levels before this one have too few of.
+        let mut more: HashMap<&[u8], isize> = HashMap::with_capacity(level.peers.len());
+        for peer in &level.peers {
+            *more.entry(peer.address).or_insert_with(|| -self.used(peer.address)) += 1;
+        }
+        let mut chosen_here: HashSet<usize> = HashSet::with_capacity(level.peers.len());
+        let mut stay = |(peer, identity): (&PeerPlan<'a>, &Identity)| {
+            let server: *const Server = before[identity.before?].server;
+            let index = *self.by_server.get(&server)?;
+            let more = more.get_mut(peer.address)?;
+            if (!self.all[index].is_used && *more <= 0) || !chosen_here.insert(index) {
+                return None;
             }
-        }
+            *more -= isize::from(!self.all[index].is_used);
+            Some(index)
+        };
+        let stay: Vec<Option<usize>> = level.peers.iter().zip(identities).map(&mut stay).collect();
+        let chosen = level.peers.iter().zip(stay).map(|(peer, stays)| {
+            stays.unwrap_or_else(|| {
+                let known = self.by_address.get(peer.address).into_iter().flatten().copied();
+                let free = known.filter(|index| !chosen_here.contains(index));
+                let index = free.max_by_key(|index| (self.all[*index].is_used, Reverse(*index)));
+                let index = index.unwrap_or_else(|| self.add(peer.address, Record::default()));
+                chosen_here.insert(index);
+                index
+            })
+        });
+        let chosen: Vec<usize> = chosen.collect();
+        chosen.iter().for_each(|index| self.all[*index].is_used = true);
+        chosen
     }
 
-    /// The number of a peer, and that of the name that it was found by.
-    fn of(&mut self, level: LevelKey<'a>, plan: &PeerPlan<'a>, nth: usize) -> (u32, u32) {
-        if plan.found_by.is_empty() {
-            return (
-                plan.id.unwrap_or_else(|| self.of_address(level, (plan.address, false), nth)),
-                0,
-            );
-        }
-        let known = plan.id.or_else(|| self.names.get(&(level, plan.found_by)).copied());
-        let parent = known.unwrap_or_else(|| self.new_one());
-        self.names.insert((level, plan.found_by), parent);
-        (self.of_address(level, (plan.address, true), nth), parent)
+    /// How many servers of this address the levels so far have.
+    fn used(&self, address: &[u8]) -> isize {
+        let known = self.by_address.get(address).into_iter().flatten();
+        known.filter(|index| self.all[**index].is_used).count() as isize
     }
 
-    /// The number that the address had in the level, or else in another, or else a new one.
-    fn of_address(&mut self, level: LevelKey<'a>, address: AddressKey<'a>, nth: usize) -> u32 {
-        if let Some(id) = self.before.get(&(level, address, nth)) {
-            return *id;
-        }
-        let mut known = self.anywhere.get(&address).into_iter().flatten().copied();
-        let free = known.find(|id| !self.taken.contains(id));
-        let id = free.unwrap_or_else(|| self.new_one());
-        self.taken.insert(id);
-        id
+    /// What those know that are in another zone, and those that are to know it.
+    fn copies(self) -> Copies {
+        let pairs = self.all.into_iter().filter_map(|it| Some((it.made?, it.before?)));
+        pairs.filter(|(made, before)| !ptr::eq(*made, *before)).collect()
     }
 
-    fn new_one(&mut self) -> u32 {
-        self.next += 1;
-        self.next - 1
+    /// Another server of this address.
+    fn equal(&self, address: &[u8]) -> Option<&'static Server> {
+        self.by_address.get(address)?.iter().find_map(|index| self.all[*index].made)
     }
 }
 
@@ -355,7 +357,7 @@ pub struct Generation {
     method: Method,
     protected: Protected,
     ordered: bool,
-    /// Whether a level has lines of equal address.
+    /// See [`has_repeats`](Self::has_repeats).
     repeats: bool,
     /// See [`Plan::is_born`].
     born: bool,
@@ -385,7 +387,8 @@ impl Generation {
     }
 
     /// Makes a generation by `plan`. Peers that `before` has, the generation before of the same
-    /// cluster, are related to those; where it is in the same zone, its servers are used again.
+    /// cluster, are related to those. Where it is in the same zone, its servers are used again; else
+    /// what they know is to be copied to those that come with the result.
     ///
     /// # Errors
     /// Where the zone is full; then nothing is left behind.
@@ -396,30 +399,14 @@ impl Generation {
         same_zone: bool,
         slots: usize,
         documents: *const Document,
-    ) -> Result<*mut Self, Full> {
+    ) -> Result<(*mut Self, Copies), Full> {
         let layouts = Self::layouts(plan).map_err(|_| Full)?;
         let memory = slab.allocate(layouts.whole).ok_or(Full)?;
         let generation = memory.cast::<Self>();
 
-        // Lines of equal address in one level are servers of their own, as in nginx: the first ones of
-        // all levels share a record, and so do the second ones.
-        let mut known: HashMap<(&[u8], usize), &'static Server> = HashMap::new();
-        let mut origins: HashMap<(LevelKey<'_>, &[u8], usize), u32> = HashMap::new();
-        if let Some(before) = before {
-            let mut seen: HashMap<(LevelKey<'_>, &[u8]), usize> = HashMap::new();
-            for (index, level) in before.levels().iter().enumerate() {
-                let key = LevelKey::of(level.name(), index);
-                for index in level.range() {
-                    let server = before.peers()[index].server;
-                    let nth = seen.entry((key, server.address())).or_default();
-                    if same_zone {
-                        known.insert((server.address(), *nth), server);
-                    }
-                    origins.insert((key, server.address(), *nth), index as u32);
-                    *nth += 1;
-                }
-            }
-        }
+        let known = before.map_or(&[][..], Self::peers);
+        let (identities, next_id) = identify(plan, before);
+        let mut records = Records::new(known, same_zone);
 
         // SAFETY: the memory has room for all that `layouts` lays out, and nobody else knows of it.
         // Every element is written before the references to the arrays are handed out.
@@ -454,22 +441,19 @@ impl Generation {
                 born: plan.is_born,
                 deleted: plan.is_deleted,
             });
-            let mut repeats = false;
-            let mut ids = Ids::new(plan, before);
-
             let mut index = 0;
             for (number, level_plan) in plan.levels.iter().enumerate() {
-                let key = LevelKey::of(Some(level_plan.name), number);
                 let mut sharers: HashMap<u32, usize> = HashMap::new();
                 for peer_plan in &level_plan.peers {
                     *sharers.entry(peer_plan.ring).or_default() += 1;
                 }
                 let start = index;
-                let mut seen: HashMap<&[u8], usize> = HashMap::new();
-                for peer_plan in &level_plan.peers {
-                    let nth = seen.entry(peer_plan.address).or_default();
-                    let server = match known.get(&(peer_plan.address, *nth)) {
-                        Some(server) => *server,
+                let identities = &identities[start..start + level_plan.peers.len()];
+                let chosen = records.of_level(level_plan, identities, known);
+                let planned = level_plan.peers.iter().zip(identities).zip(chosen);
+                for ((peer_plan, identity), chosen) in planned {
+                    let server = match records.all[chosen].made {
+                        Some(server) => server,
                         None => {
                             let (address, name) = (peer_plan.address, peer_plan.name);
                             let created = Server::create(slab, address, name, slots);
@@ -479,16 +463,15 @@ impl Generation {
                                 return Err(Full);
                             };
                             // A further line of an address has the verdict of the checks at once.
-                            if let Some(first) = known.get(&(server.address(), 0)) {
-                                server.set_verdict_of(first);
+                            if let Some(equal) = records.equal(address) {
+                                server.set_verdict_of(equal);
                             }
                             server.set_awaits_pass(peer_plan.checked && peer_plan.awaits_pass);
-                            known.insert((server.address(), *nth), server);
+                            records.all[chosen].made = Some(server);
                             server
                         }
                     };
-                    let origin = origins.get(&(key, peer_plan.address, *nth));
-                    let (id, parent) = ids.of(key, peer_plan, *nth);
+                    let origin = identity.before.filter(|_| identity.stays);
                     peers.add(index).write(Peer {
                         server,
                         fail_timeout: peer_plan.fail_timeout,
@@ -506,13 +489,11 @@ impl Generation {
                         sticky_length: peer_plan.sticky.len() as u32,
                         found_by: keep(peer_plan.found_by.as_bytes()),
                         found_by_length: peer_plan.found_by.len() as u32,
-                        id,
-                        parent,
-                        origin: origin.copied().unwrap_or(u32::MAX),
+                        id: identity.id,
+                        parent: identity.parent,
+                        origin: origin.map_or(u32::MAX, |index| index as u32),
                     });
                     turns.add(index).write(UnsafeCell::new(Turn::new(peer_plan.weight)));
-                    repeats |= *nth > 0;
-                    *nth += 1;
                     index += 1;
                 }
                 levels.add(number).write(Level {
@@ -525,10 +506,10 @@ impl Generation {
                 });
             }
             (*generation.as_ptr()).peers_length = index as u32;
-            (*generation.as_ptr()).next_id = ids.next;
-            (*generation.as_ptr()).repeats = repeats;
+            (*generation.as_ptr()).next_id = next_id;
+            (*generation.as_ptr()).repeats = (*generation.as_ptr()).is_repeating();
         }
-        Ok(generation.as_ptr())
+        Ok((generation.as_ptr(), records.copies()))
     }
 
     /// Frees a generation that was never taken into use, and the servers made for it.
@@ -639,7 +620,15 @@ impl Generation {
         self.method
     }
 
-    /// Whether a level has lines of equal address, which are servers of their own.
+    fn is_repeating(&self) -> bool {
+        let mut known: HashMap<&[u8], &Server> = HashMap::with_capacity(self.peers().len());
+        self.peers().iter().any(|peer| {
+            let first = known.entry(peer.server.address()).or_insert(peer.server);
+            !ptr::eq(*first, peer.server)
+        })
+    }
+
+    /// Whether servers have an address in common.
     pub(super) fn has_repeats(&self) -> bool {
         self.repeats
     }
@@ -686,33 +675,6 @@ impl Generation {
                 *own = turn.carried_to(own.weight());
             }
         }
-    }
-
-    /// Takes over what is known of the servers that are also in `before`, of another zone.
-    pub(super) fn copy_servers(
-        &self,
-        before: &Self,
-        guard: &mut Guard<'_>,
-        theirs: &mut Guard<'_>,
-    ) {
-        let known: HashMap<_, _> = before.named().collect();
-        for (name, server) in self.named() {
-            if let Some(known) = known.get(&name) {
-                server.copy_from(guard, known, theirs);
-            }
-        }
-    }
-
-    /// All servers, each by its address and by which one of that address it is in its level.
-    fn named(&self) -> impl Iterator<Item = ((&[u8], usize), &'static Server)> {
-        self.levels().iter().flat_map(|level| {
-            let mut seen: HashMap<&[u8], usize> = HashMap::new();
-            self.peers()[level.range()].iter().map(move |peer| {
-                let nth = seen.entry(peer.server.address()).or_default();
-                *nth += 1;
-                ((peer.server.address(), *nth), peer.server)
-            })
-        })
     }
 
     /// Makes this the generation that its servers belong to, and has them checked as it says.

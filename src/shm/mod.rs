@@ -25,6 +25,7 @@ pub mod epoch;
 pub mod fault;
 pub mod generation;
 pub mod lock;
+mod matching;
 pub mod retired;
 pub mod rotation;
 pub mod select;

@@ -311,11 +311,13 @@ impl Root {
             Documents::Next(lines) => Document::create(slab, lines, known.cast_mut())?,
             Documents::New(lines) => Document::create(slab, lines, ptr::null_mut())?,
         };
-        let generation = Generation::create(slab, plan, before_it, same_zone, slots, documents)
-            .inspect_err(|_| {
-                // SAFETY: nobody else knows of those that were just made.
-                unsafe { Document::discard(slab, documents) }
-            })?;
+        let (generation, copies) = Generation::create(
+            slab, plan, before_it, same_zone, slots, documents,
+        )
+        .inspect_err(|_| {
+            // SAFETY: nobody else knows of those that were just made.
+            unsafe { Document::discard(slab, documents) }
+        })?;
         // SAFETY: it was just made, and nobody else knows of it.
         let made = unsafe {
             (*generation).version = self.next_version();
@@ -329,7 +331,7 @@ impl Root {
             &*generation
         };
         if let Some(predecessor) = predecessor {
-            cluster.copy_servers(made, predecessor);
+            cluster.copy_servers(made, &copies, predecessor);
         }
         let rotation = Rotation::create(slab, made).inspect_err(|_| {
             // SAFETY: likewise.

@@ -83,6 +83,68 @@ fn an_address_that_is_found_is_another_server() {
 }
 
 #[test]
+fn addresses_stay_with_the_names_that_they_were_found_by() {
+    let (zone, cluster) = Zone::with(&[level(&["A"])]);
+    let update = |peers: Vec<PeerPlan<'static>>| {
+        zone.root.update(&zone.heap, &cluster, &plan(&[peers])).unwrap();
+        numbers(&cluster)
+    };
+    let of = |name, found_by, id| PeerPlan { found_by, id: Some(id), ..peer(name, 1) };
+    assert_eq!(update(vec![of("B", "m", 1), of("B", "n", 2), of("B", "o", 3)]), "B4<1 B5<2 B6<3");
+    assert_eq!(update(vec![of("B", "n", 2), of("B", "o", 3)]), "B5<2 B6<3");
+    assert_eq!(update(vec![of("C", "n", 2), of("B", "o", 3)]), "C7<2 B6<3");
+    // Of another level, and in the place of a plain one.
+    let levels = [level(&["B"]), vec![of("B", "o", 3), of("C", "n", 2)]];
+    zone.root.update(&zone.heap, &cluster, &plan(&levels)).unwrap();
+    assert_eq!(numbers(&cluster), "B8 B6<3 C7<2");
+}
+
+/// The addresses of the cluster with how many requests each got.
+fn requests(cluster: &Cluster) -> String {
+    let guard = cluster.lock();
+    let peers = guard.generation().unwrap().peers().iter();
+    let shown = peers
+        .map(|peer| format!("{}:{}", peer.server.name(), peer.server.read_statistics(9).requests));
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn equal_lines_keep_what_is_their_own() {
+    let given = |name, id| PeerPlan { id: Some(id), ..peer(name, 1) };
+    let found = |name, found_by, id| PeerPlan { found_by, ..given(name, id) };
+    let all = || vec![given("A", 0), given("A", 1), found("A", "n", 2), given("B", 3)];
+    let before = || {
+        let (zone, cluster) = Zone::with(&[all(), level(&["A"])]);
+        for (peer, count) in cluster.lock().generation().unwrap().peers()[..4].iter().zip(1..) {
+            (0..count).for_each(|_| peer.server.statistics().select(5));
+        }
+        assert_eq!(requests(&cluster), "A:1 A:2 A:3 B:4 A:1");
+        (zone, cluster)
+    };
+    let changes = [
+        // The first one goes; that of the second level is one of those that are left.
+        (vec![given("A", 1), found("A", "n", 2)], "A:2 A:3 A:2"),
+        (vec![found("A", "n", 2), given("A", 1), given("A", 0)], "A:3 A:2 A:1 A:1"),
+        (vec![given("C", 0), given("A", 1), found("A", "n", 2)], "C:0 A:2 A:3 A:2"),
+        (vec![given("B", 0), given("A", 1), given("B", 3)], "B:0 A:2 B:4 A:2"),
+        (vec![found("A", "n", 2), given("A", 9)], "A:3 A:1 A:1"),
+        // Where nothing says which is which it is the order.
+        (level(&["A", "A"]), "A:1 A:2 A:1"),
+    ];
+    for (peers, expected) in changes {
+        let (zone, cluster) = before();
+        let next = plan(&[peers, level(&["A"])]);
+        zone.root.update(&zone.heap, &cluster, &next).unwrap();
+        assert_eq!(requests(&cluster), expected);
+        let (zone, _) = before();
+        let other = Zone::new();
+        other.root.prepare(&other.heap, "api", &next, Documents::None, Some(zone.root)).unwrap();
+        other.root.commit(&other.heap);
+        assert_eq!(requests(other.root.cluster("api").unwrap()), expected, "another zone");
+    }
+}
+
+#[test]
 fn numbers_are_kept_in_another_zone() {
     let (zone, cluster) = Zone::with(&[level(&["A", "B"])]);
     zone.root.update(&zone.heap, &cluster, &plan(&[level(&["B", "C"])])).unwrap();
