@@ -70,6 +70,7 @@ for my $version (0 .. 3, 10, 99, '4294967305', '99999999999999999999') {
         ::is(::code_at(GET => "/c/$version$path"), '404 UnknownVersion', "version $version$path");
     }
 }
+::is(::code_at(GET => "/c/$_/http/upstreams/"), '404 UnknownVersion', "$_ is no version") for '09', '0009', '004';
 ::is(::code_at(GET => "/c/$_/http/upstreams/"), '404 PathNotFound', "$_ is no version") for 'v9', '9.0', '-9', '%2B9', '9%20', 'x';
 my $roots = ::said(::plus_at(GET => '/c/9'));
 ::is_deeply($roots, [qw(nginx processes connections slabs http resolvers ssl workers)], 'what there is in version 9');
@@ -823,7 +824,51 @@ upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; server
 
 
 
-=== TEST 40: slow start begins when the server is added
+=== TEST 40: what is known of a line stays its own when another one of its address goes
+--- http_config
+upstream up {
+    checkups_cluster;
+    server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 fail_timeout=1h;
+    server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 max_fails=0 weight=3;
+    server 127.0.0.1:$TEST_NGINX_RAND_PORT_2 down;
+}
+--- init
+my $requests = sub { CORE::join ' ', map { "$_->{id}:$_->{requests}:$_->{state}" } @{ ::said(::plus_at(GET => '/c/9/http/upstreams/up'))->{peers} } };
+::is(::answers(8, '/'), 'A' x 8, 'requests');
+::is($requests->(), '0:2:up 1:6:up 2:0:down', 'as many as the weights say');
+::like(::routes(4, '/', do => 'A=close'), qr/AA/, 'requests that fail, on one after the other');
+::like($requests->(), qr/\A0:\d+:unavail 1:\d+:up 2:0:down\z/, 'but not the other, which never is');
+my ($second) = $requests->() =~ /(1:\S+)/;
+::is(::plus(PATCH => 'up/servers/0', '{"server":"{C}"}'), '200 0 {C} fail_timeout=3600s', 'the first one gets another address');
+::is($requests->(), "0:0:up $second 2:0:down", 'and begins anew; the second is what it was');
+::is(::plus(DELETE => 'up/servers/0'), '200 1 {A} weight=3 max_fails=0; 2 {B} down=true', 'the first one goes');
+::is($requests->(), "$second 2:0:down", 'the second is what it was');
+--- no_error_log
+[crit]
+
+
+
+=== TEST 41: versions, and changes that are only tried
+--- init
+my $version = ::plus_at(GET => '/c/9/http/upstreams/up')->{headers}{etag};
+::like($version, qr/\A"\d+"\z/, 'an upstream has the version as ETag');
+::is(::plus_at(GET => "/c/9/http/upstreams/up/$_")->{headers}{etag}, $version, $_) for 'servers', 'servers/', 'servers/1';
+::is(::plus(POST => 'up/servers?dry_run=1', '{"server":"{C}","weight":2}'), '200 2 {C} weight=2', 'POST');
+::is(::plus(PATCH => 'up/servers/1?dry_run=1', '{"weight":7}'), '200 1 {B} weight=7', 'PATCH');
+::is(::plus(DELETE => 'up/servers/1?dry_run=1'), '200 0 {A}', 'DELETE');
+::is(::plus(DELETE => 'up/servers/5?dry_run=1') =~ s/:.*//r, '404 UpstreamServerNotFound', 'is judged');
+::is(::plus(DELETE => 'up/servers/1?dry_run=yes') =~ s/:.*//r, '400 ArgumentInvalid', 'the argument, too');
+::is(::servers_of('up'), '0 {A}; 1 {B}', 'nothing has changed');
+::is(::plus_at(GET => '/c/9/http/upstreams/up')->{headers}{etag}, $version, 'nor the version');
+::answers(2, '/');
+::is(::plus(DELETE => 'up?dry_run=1'), '204', 'a reset');
+::is(::said(::plus_at(GET => '/c/9/http/upstreams/up'))->{peers}[0]{requests}, 1, 'is none');
+::is(::plus(PATCH => 'up/servers/1?dry_run=0', '{"weight":7}'), '200 1 {B} weight=7', 'a change');
+::isnt(::plus_at(GET => '/c/9/http/upstreams/up')->{headers}{etag}, $version, 'has another version');
+
+
+
+=== TEST 42: slow start begins when the server is added
 --- http_config
 upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1 weight=10; }
 --- init
@@ -839,7 +884,7 @@ $share = () = ::answers(42, '/') =~ /B/g;
 
 
 
-=== TEST 41: the zone is full
+=== TEST 43: the zone is full
 --- http_config
 checkups_zone plus:64k;
 upstream up { checkups_cluster; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
@@ -866,7 +911,7 @@ my $before = ::servers_of('up');
 
 
 
-=== TEST 42: bodies in chunks
+=== TEST 44: bodies in chunks
 --- init
 sub ::in_chunks {
     my ($method, $path, @chunks) = @_;
@@ -884,7 +929,7 @@ sub ::in_chunks {
 
 
 
-=== TEST 43: upstreams with other methods of balancing
+=== TEST 45: upstreams with other methods of balancing
 --- http_config
 upstream up { checkups_cluster; checkups_balance hash $arg_key; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }
 upstream least { checkups_cluster; checkups_balance least_conn; server 127.0.0.1:$TEST_NGINX_RAND_PORT_1; }

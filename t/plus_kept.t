@@ -263,6 +263,23 @@ subtest 'names' => sub {
     ends_well($nginx);
 };
 
+subtest 'names with one address' => sub {
+    $names->set("$_.test", '127.0.0.3') for qw(one two three);
+    my $nginx = nginx("$resolver upstream up { checkups_cluster; server 127.0.0.2:$port; }")->start;
+    is(plus($nginx, POST => 'up/servers', qq({"server":"$_.test:$port"})) =~ s/ .*//r, '201', "$_.test") for qw(one two three);
+    my $numbers = sub { join ' ', map { my ($id, undef, %more) = split /[ =]/; "$id<" . ($more{parent} // '') } grep { /parent/ } split /; /, servers($nginx) };
+    is($numbers->(), '2<1 4<3 6<5', 'their numbers');
+    is(used($nginx), '2 3', 'requests');
+    my $requests = sub { join ' ', map { "$_->{id}:$_->{requests}" } grep { $_->{id} >= 4 } peers($nginx) };
+    my $before = $requests->();
+    is(plus($nginx, DELETE => 'up/servers/1') =~ s/ .*//r, '200', 'one goes');
+    is($numbers->(), '4<3 6<5', 'the others keep their numbers');
+    is($requests->(), $before, 'and their statistics');
+    $names->set('two.test', '127.0.0.4');
+    becomes('one has another address', '7<3 6<5', $numbers);
+    ends_well($nginx);
+};
+
 subtest 'services' => sub {
     $names->set('_http._tcp.svc.test', "SRV 1 1 $port a.test", "SRV 1 1 $port b.test");
     $names->set("$_->[0].test", "127.0.0.$_->[1]") for ['a', 3], ['b', 4];
@@ -273,6 +290,8 @@ subtest 'services' => sub {
     is(join(' ', sort map { (split)[1] } @servers[2, 3]), '{3} {4}', 'and its addresses');
     like($servers[2], qr/ host=svc\.test parent=1/, 'are those of the name');
     is(plus($nginx, PATCH => 'up/servers/1', '{"service":"other"}'), '400 UpstreamConfFormatError', 'the service stays');
+    is(plus($nginx, PATCH => 'up/servers/1', qq({"server":"svc.test$_"})), '200 1 svc.test weight=2 service=http', "its name: $_") for '', ':80';
+    is(plus($nginx, PATCH => 'up/servers/1', qq({"server":"svc.test$_"})), '400 UpstreamServerImmutable', "another: $_") for ':81', ':x', ':';
     is(plus($nginx, PATCH => 'up/servers/1', '{"down":true}'), '200 1 svc.test down=true weight=2 service=http', 'the rest is changed');
     is(used($nginx), '2', 'requests');
     is(plus($nginx, POST => 'up/servers', '{"server":"svc.test","service":""}'), '400 UpstreamBadService', 'no empty service');
@@ -290,6 +309,7 @@ subtest 'names of the configuration' => sub {
     is(plus($nginx, POST => 'up/servers', '{"server":"{2}"}'), '400 UpstreamStatic', 'they are nginx\'s to change');
     is(plus($nginx, PATCH => "up/servers/$first->{id}", '{"weight":3}'), '400 UpstreamServerImmutable', 'to change');
     is(plus($nginx, DELETE => "up/servers/$first->{id}"), '400 UpstreamServerImmutable', 'and to remove');
+    unlike((call($nginx, DELETE => "9/http/upstreams/up/servers/$first->{id}"))[1]{error}{text}, qr/found by a name/, 'all of them are');
     my $before = servers($nginx);
     $nginx->reload;
     becomes('the same after a reload', $before, sub { servers($nginx) });

@@ -207,7 +207,7 @@ subtest 'failures that are not retried' => sub {
 };
 
 subtest 'a client that goes away' => sub {
-    my $nginx = nginx("server $a;", server => 'location /off { proxy_pass http://up; proxy_buffering off; }')->start;
+    my $nginx = nginx("server $a;", server => 'location /503 { proxy_pass http://up; proxy_next_upstream error http_503; } location /off { proxy_pass http://up; proxy_buffering off; }')->start;
     my $socket = begin($nginx, '/', do => 'a=wait');
     becomes(sub { members(peer($nginx, 'a'), 'requests', 'active') }, 'requests=1 active=1', 'a request is at work');
     close $socket;
@@ -222,6 +222,18 @@ subtest 'a client that goes away' => sub {
     becomes(sub { members(peer($nginx, 'a'), 'requests', 'active') }, 'requests=2 active=0', 'the client goes away');
     is(counted($nginx, 'a'), 'requests=2 total=1 2xx=1 200=1', 'that was a response');
     is(state_of($nginx, 'a'), 'up', 'the server is used');
+    my $requests = 2;
+    for my $status (503, 200) {
+        my $answered = sub { traffic('a') =~ s/.*received //r };
+        my $before = $answered->();
+        $socket = begin($nginx, '/503', do => "a=line:$status");
+        becomes(sub { $answered->() - $before }, length "HTTP/1.1 $status Said\r\n", 'a part of the header');
+        close $socket;
+        $requests++;
+        becomes(sub { members(peer($nginx, 'a'), 'requests', 'active') }, "requests=$requests active=0", 'the client goes away');
+        like(counted($nginx, 'a'), qr/\A[^f]*\z/, "no failure, whatever would have come: $status");
+        is(state_of($nginx, 'a'), 'up', 'the server is used');
+    }
     release();
     ends_well($nginx);
 };

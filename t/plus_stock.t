@@ -112,6 +112,20 @@ for my $lines ('', 'zone up 64k;', 'zone up 64k; least_conn;') {
         ends_well($nginx);
     };
 
+    subtest "two lines of one address, $with" => sub {
+        my $nginx = $stock->("$a; server $a")->start;
+        my @clients = map { begin($nginx, '/', do => 'a=wait') } 1 .. ($lines ? 2 : 0);
+        my $all = sub {
+            my ($code, $upstream) = plus_call($nginx, GET => 'up');
+            return join ', ', map { members($_, qw(id active requests)) } @{ $upstream->{peers} };
+        };
+        becomes($all, 'id=0 active=' . @clients . ' requests=0, id=1 active=0 requests=0', 'what is at work is shown of the first');
+        release();
+        finish($_) for @clients;
+        becomes($all, 'id=0 active=0 requests=' . @clients . ', id=1 active=0 requests=0', 'and so is what is over');
+        ends_well($nginx);
+    };
+
     subtest "requests at work, and clients that go away, $with" => sub {
         my $nginx = $stock->("$a", workers => $lines ? 2 : 1)->start;
         my @workers = StockWorkers::workers_of($nginx);

@@ -295,7 +295,9 @@ unsafe fn carry_out(request: *mut ngx_http_request_t) -> Result<Option<Answer>, 
             change(inner, main, resource, method, &body).map_err(|refusal| refusal.problem())
         }
         Asked::Plus(place) => {
-            plus::change(main, place, method, &body).map_err(|refusal| refusal.problem())
+            let arguments = arguments(inner).map_err(refused)?;
+            plus::change(main, place, method, &arguments, &body)
+                .map_err(|refusal| refusal.problem())
         }
     };
     let Wanted { name, change, is_dry_run, answer } = match outcome? {

@@ -57,7 +57,10 @@ impl Subsystem for Http {
         // which has a configuration, and a state once a server was selected.
         let (status, named) = unsafe {
             let upstream = &*(*request).upstream;
-            let Some(state) = upstream.state.as_ref() else {
+            // Nothing came, or not the whole header: the client has gone, perhaps.
+            let has_header =
+                |state: &&ngx_http_upstream_state_t| state.header_time != ngx_msec_t::MAX;
+            let Some(state) = upstream.state.as_ref().filter(has_header) else {
                 return Answer { outcome: Outcome::Unknown, is_refused: false };
             };
             (state.status, (*upstream.conf).next_upstream)
@@ -71,8 +74,6 @@ impl Subsystem for Http {
             // As in ngx_http_upstream_next(): the next server is tried, but this one has not failed.
             403 => (NGX_HTTP_UPSTREAM_FT_HTTP_403, Outcome::Unknown),
             404 => (NGX_HTTP_UPSTREAM_FT_HTTP_404, Outcome::Unknown),
-            // Nothing came: the client has gone, perhaps.
-            0 => return Answer { outcome: Outcome::Unknown, is_refused: false },
             _ => (0, Outcome::Success),
         };
         let is_refused = named & condition as ngx_uint_t != 0;

@@ -1,8 +1,6 @@
 //! The API of NGINX Plus: what it shows comes from the clusters, or from nginx itself, and what it changes
 //! goes the way of all changes.
 
-use std::rc::Rc;
-
 use ngx::http::{HTTPStatus, Request};
 use serde::Serialize;
 
@@ -10,7 +8,7 @@ use super::answer::Answer;
 use super::api::{cluster, Outcome, Wanted};
 use super::module::{MainConf, Module};
 use super::variables;
-use crate::logic::api::{self, Method};
+use crate::logic::api::{self, Arguments, Method};
 use crate::logic::change::{Change, Which};
 use crate::logic::plus::body;
 use crate::logic::plus::fields::{Fields, Shape};
@@ -60,15 +58,24 @@ pub(super) fn answer(request: &mut Request, place: &Place<'_>) -> Result<Answer,
         Place::Nothing => shown(&Nothing {}, &fields, Shape::Map),
         Place::Upstreams => shown(&plus::upstreams(clusters), &fields, Shape::Map),
         Place::Upstream(name) => {
-            shown(&plus::upstream(clusters, &*cluster(main, name)?), &fields, Shape::Object)
+            let entry = cluster(main, name)?;
+            let version = entry.version();
+            let upstream = plus::upstream(clusters, &entry);
+            Ok(shown(&upstream, &fields, Shape::Object)?.of_version(version))
         }
-        Place::Servers(name) => Ok(Answer::new(&plus::servers(&*cluster(main, name)?))?),
+        Place::Servers(name) => {
+            let entry = cluster(main, name)?;
+            let version = entry.version();
+            Ok(Answer::new(&plus::servers(&entry))?.of_version(version))
+        }
         Place::Server(name, id) => {
             let entry = cluster(main, name)?;
+            let version = entry.version();
             let id = server_id(id)?;
             let servers = plus::servers(&entry);
             let server = servers.iter().find(|server| server.id() == id);
-            Ok(Answer::new(server.ok_or(Refusal::ServerNotFound(id))?)?)
+            let server = server.ok_or(Refusal::ServerNotFound(id))?;
+            Ok(Answer::new(server)?.of_version(version))
         }
     }
 }
@@ -102,6 +109,7 @@ pub(super) fn change(
     main: &MainConf,
     place: &Place<'_>,
     method: Method,
+    arguments: &Arguments,
     body: &[u8],
 ) -> Result<Outcome, Refusal> {
     let (Place::Upstream(name) | Place::Servers(name) | Place::Server(name, _)) = place else {
@@ -113,39 +121,49 @@ pub(super) fn change(
     }
     let (change, id) = match (place, method) {
         (Place::Upstream(_), Method::Delete) => {
-            plus::reset(&entry);
+            if !arguments.is_dry_run {
+                plus::reset(&entry);
+            }
             let nothing = Answer::of(String::new());
             return Ok(Outcome::Done(Answer { status: HTTPStatus::NO_CONTENT, ..nothing }));
         }
         (Place::Servers(_), Method::Post) => (body::addition(body)?, None),
         (Place::Server(_, id), Method::Patch) => {
-            let id = changeable(&entry, id)?;
+            let id = changeable(&entry, method, id)?;
             (body::modification(id, body)?, Some(id))
         }
         (Place::Server(_, id), Method::Delete) => {
-            let id = changeable(&entry, id)?;
+            let id = changeable(&entry, method, id)?;
             (Change::DeleteServer(Which::Id { id, is_backup: None }), Some(id))
         }
         _ => return Err(api::Refusal::MethodNotAllowed.into()),
     };
+    let is_dry_run = arguments.is_dry_run;
     let answer = move |done: Result<Done, api::Refusal>| {
         let answered = done.map_err(|refusal| refused(refusal, method, id));
-        let answered = answered.and_then(|done| changed(&entry, method, &done));
+        let answered = answered.and_then(|done| match id.filter(|_| method == Method::Delete) {
+            Some(id) => removed(&entry, id, &done),
+            None => changed(&done, method == Method::Post && !is_dry_run),
+        });
         answered.map_err(|refusal| refusal.problem())
     };
-    let (name, is_dry_run) = ((*name).to_owned(), false);
+    let name = (*name).to_owned();
     Ok(Outcome::Change(Wanted { name, change, is_dry_run, answer: Box::new(answer) }))
 }
 
 /// The number of a server that can be changed.
-fn changeable(entry: &Entry, id: &str) -> Result<u32, Refusal> {
+fn changeable(entry: &Entry, method: Method, id: &str) -> Result<u32, Refusal> {
     let id = server_id(id)?;
     if !entry.is_following() && entry.whole().settings.server(id).is_some() {
         return Ok(id);
     }
-    // What is there nevertheless was found by a name.
     let is_there = plus::servers(entry).iter().any(|server| server.id() == id);
-    Err(if is_there { Refusal::ServerImmutable(id) } else { Refusal::ServerNotFound(id) })
+    Err(match is_there {
+        false => Refusal::ServerNotFound(id),
+        true if entry.is_following() => Refusal::Of(api::Refusal::FollowsNginx, Some(method)),
+        // What is there nevertheless was found by a name.
+        true => Refusal::ServerImmutable(id),
+    })
 }
 
 fn refused(refusal: api::Refusal, method: Method, id: Option<u32>) -> Refusal {
@@ -155,15 +173,19 @@ fn refused(refusal: api::Refusal, method: Method, id: Option<u32>) -> Refusal {
     }
 }
 
-/// The answer to a change: the server, or where it was removed those that are left.
-fn changed(entry: &Rc<Entry>, method: Method, done: &Done) -> Result<Answer, Refusal> {
-    if method == Method::Delete {
-        return Ok(Answer::new(&plus::servers(entry))?.of_version(done.version));
-    }
+/// The answer where a server was removed: those that are left.
+fn removed(entry: &Entry, id: u32, done: &Done) -> Result<Answer, Refusal> {
+    let mut servers = plus::servers(entry);
+    // It is still there where nothing is to be changed.
+    servers.retain(|server| !server.belongs_to(id));
+    Ok(Answer::new(&servers)?.of_version(done.version))
+}
+
+/// The answer to another change: the server.
+fn changed(done: &Done, is_created: bool) -> Result<Answer, Refusal> {
     let server = done.server.as_deref();
     let server = server.and_then(|(server, level)| Shown::new(server, *level));
     let answer = Answer::new(&server.ok_or(api::Refusal::Internal)?)?.of_version(done.version);
-    let is_created = method == Method::Post;
     let status = if is_created { HTTPStatus::CREATED } else { HTTPStatus::OK };
     Ok(Answer { status, ..answer })
 }

@@ -249,7 +249,8 @@ fn ended(state: &ngx_http_upstream_state_t, is_last: bool) -> Try {
     let traffic = traffic(state);
     let has_failed = match traffic.header_time {
         Some(_) => !is_last && !matches!(traffic.status, 403 | 404),
-        None => !is_last || traffic.status >= 500,
+        // nginx's own; another one is the beginning of an answer that the client did not wait for.
+        None => !is_last || matches!(traffic.status, 502 | 504),
     };
     let is_known = state.response_time != ngx_msec_t::MAX;
     let milliseconds = if is_known { state.response_time as u64 } else { 0 };

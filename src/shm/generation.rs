@@ -683,6 +683,10 @@ impl Generation {
             peer.server.adopt();
             peer.server.set_checked(false);
         }
+        for peer in self.peers().iter().filter(|peer| !peer.is_in_use()) {
+            peer.server.set_wanted(false);
+        }
+        self.servers_in_use().for_each(|server| server.set_wanted(true));
         for peer in self.peers().iter().filter(|peer| peer.checked) {
             peer.server.set_checked(true);
             peer.server.set_awaits_pass(peer.awaits_pass);

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::cluster::Guard;
 use super::retired::{Kind, Link};
-use super::statistics::{Statistics, Use};
+use super::statistics::Statistics;
 use super::uses::Uses;
 use super::worker::Slot;
 use super::{Full, Slab};
@@ -31,6 +31,8 @@ pub struct Server {
     pub(super) link: Link,
     /// Whether the running configuration has it checked.
     checked: AtomicBool,
+    /// Whether it gets new requests, as far as the operator is concerned.
+    is_wanted: AtomicBool,
     /// That of all its checks together.
     health: AtomicU8,
     /// How many checks it has, and which of them are mandatory, as bits.
@@ -128,6 +130,7 @@ impl Server {
             server.write(Self {
                 link: Link::new(Kind::Server),
                 checked: AtomicBool::new(false),
+                is_wanted: AtomicBool::new(true),
                 health: AtomicU8::new(Health::Unchecked as u8),
                 checks: AtomicU8::new(1),
                 mandatory: AtomicU8::new(0),
@@ -352,6 +355,10 @@ impl Server {
         self.checked.load(Ordering::Relaxed)
     }
 
+    pub(super) fn set_wanted(&self, is_wanted: bool) {
+        self.is_wanted.store(is_wanted, Ordering::Relaxed);
+    }
+
     pub(super) fn set_checked(&self, checked: bool) {
         self.checked.store(checked, Ordering::Relaxed);
     }
@@ -426,21 +433,25 @@ impl Server {
 
     /// What was counted of it until `now`.
     pub fn read_statistics(&self, now: u64) -> statistics::Statistics {
-        self.statistics.read(self.in_use(), now)
+        self.statistics.read(self.out_until(), now)
     }
 
-    /// Whether it is available, be it kept or not.
-    fn in_use(&self) -> Use {
-        Use {
-            fails_checks: self.is_checked() && !self.health().is_good(),
-            ejected_until: self.ejected_until.load(Ordering::Relaxed),
+    /// Until when checks or failed requests have it out of use, be it kept or not: see
+    /// [`Statistics::follow`]. What the operator has out of use is not theirs.
+    fn out_until(&self) -> u64 {
+        if !self.is_wanted.load(Ordering::Relaxed) {
+            0
+        } else if self.is_checked() && !self.health().is_good() {
+            u64::MAX
+        } else {
+            self.ejected_until.load(Ordering::Relaxed)
         }
     }
 
     /// Has the statistics know for how long it is unavailable. To be called before and after each change
     /// of that; where one was missed, the next call finds out.
     pub(super) fn follow_use(&self, now: u64) {
-        self.statistics.follow(self.in_use(), now);
+        self.statistics.follow(self.out_until(), now);
     }
 
     /// A request of the worker comes to the server, unless there are `most` there already, and pins

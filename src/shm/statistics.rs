@@ -51,8 +51,8 @@ pub struct Statistics {
     downtime: AtomicU64,
     /// Since when it is not available; 0: it is.
     down_since: AtomicU64,
-    /// Whether that is because of its checks, and not of failed tries alone.
-    is_down_by_checks: AtomicBool,
+    /// Until when that was to last, when it was looked at last.
+    down_until: AtomicU64,
     /// When it was last selected; 0: never.
     selected_at: AtomicU64,
     header_time: AtomicU64,
@@ -77,7 +77,7 @@ impl Default for Statistics {
             last_check: AtomicU8::default(),
             downtime: AtomicU64::default(),
             down_since: AtomicU64::default(),
-            is_down_by_checks: AtomicBool::default(),
+            down_until: AtomicU64::default(),
             selected_at: AtomicU64::default(),
             header_time: AtomicU64::default(),
             response_time: AtomicU64::default(),
@@ -87,21 +87,6 @@ impl Default for Statistics {
 
 fn add(counter: &AtomicU64, number: u64) {
     counter.fetch_add(number, Ordering::Relaxed);
-}
-
-/// Whether a server is available.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Use {
-    /// Whether the checks have it out of use.
-    pub fails_checks: bool,
-    /// Until when failed tries have it out of use, as a monotonic time.
-    pub ejected_until: u64,
-}
-
-impl Use {
-    fn is_down(self, now: u64) -> bool {
-        self.fails_checks || self.ejected_until > now
-    }
 }
 
 impl Statistics {
@@ -212,33 +197,25 @@ impl Statistics {
         add(&self.unhealthy, 1);
     }
 
-    /// Takes in at `now` whether the server is available. To be called before and after each change of
-    /// that; but nobody tells when the time is over for which failed tries put it out of use.
-    pub(super) fn follow(&self, used: Use, now: u64) {
+    /// Takes in at `now` until when the server is not available: a time that is over where it is, and
+    /// `u64::MAX` where nobody knows. To be called before and after each change of that; but nobody tells
+    /// when such a time is over.
+    pub(super) fn follow(&self, until: u64, now: u64) {
         let since = self.down_since.load(Ordering::Relaxed);
-        if used.is_down(now) {
+        if until > now {
             if since == 0 {
                 self.down_since.store(now.max(1), Ordering::Relaxed);
             }
-            self.is_down_by_checks.store(used.fails_checks, Ordering::Relaxed);
+            self.down_until.store(until, Ordering::Relaxed);
         } else if since != 0 {
-            let end = self.ended_at(used, now);
+            let end = self.down_until.load(Ordering::Relaxed).min(now);
             self.down_since.store(0, Ordering::Relaxed);
             add(&self.downtime, end.saturating_sub(since));
         }
     }
 
-    /// When the server came to be available that was not, by what is known at `now`.
-    fn ended_at(&self, used: Use, now: u64) -> u64 {
-        if self.is_down_by_checks.load(Ordering::Relaxed) {
-            now
-        } else {
-            used.ejected_until.min(now)
-        }
-    }
-
     /// What was counted until `now`; see [`follow`](Self::follow).
-    pub(super) fn read(&self, used: Use, now: u64) -> statistics::Statistics {
+    pub(super) fn read(&self, until: u64, now: u64) -> statistics::Statistics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let code = |code: &AtomicU16| code.load(Ordering::Relaxed);
         let codes = self.codes.iter().zip(&self.counts);
@@ -268,8 +245,8 @@ impl Statistics {
             }
         }
         let since = read(&self.down_since);
-        let is_down = used.is_down(now);
-        let end = if is_down { now } else { self.ended_at(used, now) };
+        let is_down = until > now;
+        let end = if is_down { now } else { read(&self.down_until).min(now) };
         let lasted = if since == 0 { 0 } else { end.saturating_sub(since) };
         statistics::Statistics {
             requests: read(&self.requests),
@@ -309,6 +286,7 @@ impl Statistics {
             &self.unhealthy,
             &self.downtime,
             &self.down_since,
+            &self.down_until,
             &self.selected_at,
             &self.header_time,
             &self.response_time,
@@ -318,8 +296,8 @@ impl Statistics {
 
     /// Begins anew at `now`. What is counted at the same moment may come to either side.
     pub(super) fn reset(&self, now: u64) {
-        let (since, selected_at) =
-            (self.down_since.load(Ordering::Relaxed), self.selected_at.load(Ordering::Relaxed));
+        let [since, until, selected_at] = [&self.down_since, &self.down_until, &self.selected_at]
+            .map(|it| it.load(Ordering::Relaxed));
         self.codes.iter().for_each(|code| code.store(NO_CODE, Ordering::Relaxed));
         self.is_full.store(false, Ordering::Relaxed);
         self.counters().for_each(|counter| counter.store(0, Ordering::Relaxed));
@@ -327,6 +305,7 @@ impl Statistics {
         self.selected_at.store(selected_at, Ordering::Relaxed);
         if since != 0 {
             self.down_since.store(now, Ordering::Relaxed);
+            self.down_until.store(until, Ordering::Relaxed);
         }
     }
 
@@ -339,8 +318,6 @@ impl Statistics {
             own.store(other.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.last_check.store(other.last_check.load(Ordering::Relaxed), Ordering::Relaxed);
-        let by_checks = other.is_down_by_checks.load(Ordering::Relaxed);
-        self.is_down_by_checks.store(by_checks, Ordering::Relaxed);
     }
 }
 
@@ -412,29 +389,25 @@ mod tests {
         assert_eq!(read.codes.len(), 7);
     }
 
-    const UP: Use = Use { fails_checks: false, ejected_until: 0 };
-    const FAILED: Use = Use { fails_checks: true, ejected_until: 0 };
-
-    fn ejected(until: u64) -> Use {
-        Use { ejected_until: until, ..UP }
-    }
+    const UP: u64 = 0;
+    const FAILED: u64 = u64::MAX;
 
     #[test]
     fn time_out_of_use() {
         let statistics = Statistics::default();
-        let read = |used, now| {
-            let read = statistics.read(used, now);
+        let read = |until, now| {
+            let read = statistics.read(until, now);
             (read.downtime, read.down_since)
         };
         statistics.follow(UP, 10);
         assert_eq!(read(UP, 20), (0, None));
-        statistics.follow(ejected(180), 100);
-        statistics.follow(ejected(180), 150);
-        assert_eq!(read(ejected(180), 160), (60, Some(100)));
+        statistics.follow(180, 100);
+        statistics.follow(180, 150);
+        assert_eq!(read(180, 160), (60, Some(100)));
         // It came back by itself, and nobody has looked since.
-        assert_eq!(read(ejected(180), 500), (80, None));
-        statistics.follow(ejected(180), 500);
-        assert_eq!(read(ejected(180), 600), (80, None));
+        assert_eq!(read(180, 500), (80, None));
+        statistics.follow(180, 500);
+        assert_eq!(read(180, 600), (80, None));
         statistics.follow(FAILED, 600);
         statistics.reset(650);
         assert_eq!(read(FAILED, 700), (50, Some(650)));
@@ -449,17 +422,28 @@ mod tests {
     }
 
     #[test]
+    fn time_out_of_use_that_ends_early() {
+        let statistics = Statistics::default();
+        for now in [1000, 2000] {
+            statistics.follow(60_000, now);
+            assert_eq!(statistics.read(UP, now + 100).downtime, now / 10);
+            statistics.follow(UP, now + 100);
+            assert_eq!(statistics.read(UP, 90_000).downtime, now / 10);
+        }
+    }
+
+    #[test]
     fn checks_find_out_what_requests_have() {
         let statistics = Statistics::default();
-        statistics.follow(ejected(2000), 1000);
-        statistics.follow(Use { fails_checks: true, ..ejected(2000) }, 1500);
-        statistics.follow(ejected(2000), 9000);
-        assert_eq!(statistics.read(ejected(2000), 9500).downtime, 8000);
+        statistics.follow(2000, 1000);
+        statistics.follow(FAILED, 1500);
+        statistics.follow(2000, 9000);
+        assert_eq!(statistics.read(2000, 9500).downtime, 8000);
         // The checks are gone, and the rest of the time holds.
         let statistics = Statistics::default();
         statistics.follow(FAILED, 1000);
-        statistics.follow(Use { fails_checks: true, ..ejected(3000) }, 2000);
-        statistics.follow(ejected(3000), 2500);
-        assert_eq!(statistics.read(ejected(3000), 9500).downtime, 2000);
+        statistics.follow(FAILED, 2000);
+        statistics.follow(3000, 2500);
+        assert_eq!(statistics.read(3000, 9500).downtime, 2000);
     }
 }

@@ -489,6 +489,7 @@ impl Root {
             }
         }
         self.publish(cluster, rotation);
+        cluster.follow_use(now);
         if is_born && is_there {
             cluster.keep();
             if !was_there {

@@ -153,6 +153,11 @@ impl Entry {
         self.look(&self.current, stored::options_from_line)
     }
 
+    /// The version of what holds now.
+    pub fn version(&self) -> u64 {
+        self.records.get().map_or(0, Cluster::settings)
+    }
+
     /// What holds now, with all servers.
     pub fn whole(&self) -> Rc<Current> {
         self.look(&self.whole, stored::from_line)
@@ -160,7 +165,7 @@ impl Entry {
 
     #[inline]
     fn look(&self, known: &RefCell<Option<Rc<Current>>>, parse: Parse) -> Rc<Current> {
-        let version = self.records.get().map_or(0, Cluster::settings);
+        let version = self.version();
         match &*known.borrow() {
             Some(current) if current.settings.version == version => return Rc::clone(current),
             _ => {}

@@ -50,7 +50,7 @@ fn peers(
     let servers = settings.levels.iter().flat_map(|level| &level.servers);
     let by_id: HashMap<u32, &Server> =
         servers.filter_map(|server| Some((server.id?, server))).collect();
-    let loads = entry.watch.as_ref().map(Watch::loads).unwrap_or_default();
+    let mut loads = entry.watch.as_ref().map(Watch::loads).unwrap_or_default();
     let now = process::now();
     let mut seen: HashSet<*const shm::server::Server> = HashSet::new();
     let mut peers = Vec::with_capacity(generation.peers().len());
@@ -61,7 +61,10 @@ fn peers(
                 continue;
             }
             let server = by_id.get(&peer.parent().unwrap_or(peer.id)).copied();
-            let load = loads.get(peer.server.address()).copied().unwrap_or_default();
+            // What nginx has of all lines of an address is shown of the first.
+            let load = loads.get_mut(peer.server.address());
+            let (connections, is_failed) = load
+                .map_or((0, false), |load| (std::mem::take(&mut load.connections), load.is_failed));
             let address = peer.server.name();
             let name = match server {
                 Some(server) if server.resolve => &server.server,
@@ -75,8 +78,8 @@ fn peers(
                 name: name.to_owned(),
                 backup: place > 0,
                 weight: peer.weight,
-                state: condition(peer, load.is_failed, now).state(),
-                active: peer.server.uses().connections() + load.connections,
+                state: condition(peer, is_failed, now).state(),
+                active: peer.server.uses().connections() + connections,
                 max_conns: peer.max_conns,
                 counted: Counted::new(peer.server.read_statistics(now), |at| {
                     moment(configuration, at)

@@ -18,6 +18,7 @@ package CountedServers;
 #   pause      the header and the first byte of 3, the rest when the test calls release()
 #   hang       nothing at all         close   the end of the connection
 #   half       the end within the header
+#   line:503   the line of the status, the rest when the test calls release()
 #   cut        the end within the body
 
 use strict;
@@ -162,6 +163,10 @@ sub act {
     if ($do eq 'pause') {
         $self->say_it("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na");
         return $wait->() && $self->say_it('bc');
+    }
+    if ($do =~ /\Aline:(\d{3})\z/) {
+        $self->say_it("HTTP/1.1 $1 Said\r\n");
+        return $wait->() && $self->say_it("Content-Length: 0\r\n\r\n");
     }
     $wait->() || return 0 if $do eq 'wait';
     my ($status, $length) = $do =~ /\A(\d{3})(?::(\d+))?\z/ ? ($1, $2) : (200);

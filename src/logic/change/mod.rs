@@ -310,8 +310,8 @@ fn replace_address(
     around: &Surroundings<'_>,
 ) -> Result<(), Refusal> {
     let mut server = servers[place].clone();
-    // A name with a service has no port.
-    let bare = text.rsplit_once(':').map(|(name, _)| name).filter(|_| server.service.is_some());
+    // A name with a service has no port; clients add that which is meant where there is none.
+    let bare = text.strip_suffix(":80").filter(|_| server.service.is_some());
     if is_called(&server, text) || bare.is_some_and(|name| is_called(&server, name)) {
         return Ok(());
     }

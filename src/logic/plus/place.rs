@@ -90,10 +90,10 @@ impl<'a> Place<'a> {
     /// Where there is none.
     pub fn at(segments: &'a [String]) -> Result<Self, Refusal> {
         let mut segments = segments.iter().map(String::as_str);
-        let version: u32 = segments.next().and_then(|text| text.parse().ok()).unwrap_or(0);
-        if !VERSIONS.contains(&version) {
-            return Err(Refusal::UnknownVersion);
-        }
+        let text = segments.next().unwrap_or_default();
+        let mut versions = VERSIONS.iter().copied();
+        let version = versions.find(|version| version.to_string() == text);
+        let version = version.ok_or(Refusal::UnknownVersion)?;
         let path: Vec<&str> = segments.collect();
         if path.contains(&"") {
             return Err(api::Refusal::PathNotFound.into());

@@ -55,6 +55,11 @@ impl Shown {
         self.id
     }
 
+    /// Whether it has this number, or was found by the name that has it.
+    pub fn belongs_to(&self, id: u32) -> bool {
+        self.id == id || self.parent.as_ref().is_some_and(|parent| *parent == id.to_string())
+    }
+
     /// Where this is a name, an address that was found by it, which has this number.
     pub fn address(&self, id: u32, address: &str) -> Self {
         Self {

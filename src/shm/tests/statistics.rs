@@ -202,6 +202,52 @@ fn time_out_of_use_is_counted() {
 }
 
 #[test]
+fn time_out_of_use_is_over_before_its_time() {
+    let (zone, cluster) = Zone::with(&[level(&["A", "B"])]);
+    let servers = cluster.lock().generation().unwrap().peers();
+    let [a, b] = [servers[0].server, servers[1].server];
+    let check = |server, failure, now| {
+        cluster.observe(server, (0, ONCE), found(failure), now, 1);
+    };
+    let downtime = |now| a.read_statistics(now).downtime;
+    let failed = |failed, now| assert!(cluster.feedback("A", failed, now).is_some());
+    // By a request that does not fail.
+    failed(true, 1000);
+    assert_eq!(downtime(1500), 500);
+    failed(false, 2000);
+    assert_eq!(downtime(9000), 1000);
+    // By a check that is passed, whatever came first.
+    failed(true, 10_000);
+    check(a, Some("x"), 10_500);
+    check(a, None, 11_000);
+    assert_eq!(downtime(19_000), 2000);
+    check(a, Some("x"), 20_000);
+    failed(true, 20_500);
+    check(a, None, 21_000);
+    assert_eq!(downtime(29_000), 3000);
+    // Where there is no other one.
+    failed(true, 30_000);
+    check(b, Some("x"), 31_000);
+    assert_eq!(downtime(39_000), 4000);
+    check(b, None, 39_500);
+    // And by the operator, who has it out of use, which is something else.
+    failed(true, 40_000);
+    let no_longer = [
+        PeerPlan { down: true, checked: false, ..peer("A", 1) },
+        PeerPlan { drain: true, ..peer("A", 1) },
+    ];
+    for (it, now) in no_longer.into_iter().zip([41_000, 43_000]) {
+        let cluster = zone.root.cluster("api").unwrap();
+        for (peers, now) in [(vec![it, peer("B", 1)], now), (level(&["A", "B"]), now + 1000)] {
+            let next = plan(&[peers]);
+            zone.root.reserve(&zone.heap, "api", &next, Documents::None).unwrap();
+            zone.root.publish_reserved(&zone.heap, cluster, now);
+        }
+    }
+    assert_eq!((downtime(44_500), a.read_statistics(44_500).down_since), (6500, Some(44_000)));
+}
+
+#[test]
 fn a_reset_after_the_time_out_of_use_is_over() {
     let (_zone, cluster) = Zone::with(&[level(&["A", "B"])]);
     let server = cluster.lock().generation().unwrap().peers()[0].server;
