@@ -54,18 +54,17 @@ impl Subsystem for Http {
 
     unsafe fn answer(request: *mut ngx_http_request_t, counts: impl Fn(u16) -> bool) -> Answer {
         // SAFETY: the caller vouches for the request; it has an upstream while it is being proxied,
-        // which has a configuration, and a state once a server was selected.
-        let (status, named) = unsafe {
+        // which has a configuration, and a state since a server was selected.
+        let (state, named) = unsafe {
             let upstream = &*(*request).upstream;
-            // Nothing came, or not the whole header: the client has gone, perhaps.
-            let has_header =
-                |state: &&ngx_http_upstream_state_t| state.header_time != ngx_msec_t::MAX;
-            let Some(state) = upstream.state.as_ref().filter(has_header) else {
-                return Answer { outcome: Outcome::Unknown, is_refused: false };
-            };
-            (state.status, (*upstream.conf).next_upstream)
+            (&*upstream.state, (*upstream.conf).next_upstream)
         };
-        let (condition, outcome) = match status {
+        let traffic = traffic(state);
+        if traffic.header_time.is_none() {
+            // Nothing came, or not the whole header: the client has gone, perhaps.
+            return Answer { outcome: Outcome::Unknown, is_refused: false };
+        }
+        let (condition, outcome) = match traffic.status {
             500 => (NGX_HTTP_UPSTREAM_FT_HTTP_500, Outcome::Failure),
             502 => (NGX_HTTP_UPSTREAM_FT_HTTP_502, Outcome::Failure),
             503 => (NGX_HTTP_UPSTREAM_FT_HTTP_503, Outcome::Failure),
@@ -77,7 +76,7 @@ impl Subsystem for Http {
             _ => (0, Outcome::Success),
         };
         let is_refused = named & condition as ngx_uint_t != 0;
-        let outcome = if u16::try_from(status).is_ok_and(counts) {
+        let outcome = if counts(traffic.status) {
             Outcome::Failure
         } else if is_refused {
             outcome

@@ -20,7 +20,7 @@ pub trait Subsystem {
     /// besides those that nginx knows of.
     ///
     /// # Safety
-    /// `session` is one that nginx works on at the moment.
+    /// `session` is one that nginx works on at the moment, and a server was selected for the try.
     unsafe fn answer(session: *mut Self::Session, counts: impl Fn(u16) -> bool) -> Answer;
 
     /// Counts what the try came to that ends now, after so many milliseconds.
