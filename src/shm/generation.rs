@@ -2,16 +2,14 @@
 
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::ptr::{self, NonNull};
 use std::slice;
 
-use smallvec::SmallVec;
-
 use super::cluster::Guard;
 use super::document::Document;
-use super::matching::{identify, Identity};
+use super::matching::identify;
+use super::records::{Copies, Records};
 use super::retired::{Kind, Link};
 use super::server::Server;
 use super::verdict::Verdict;
@@ -226,112 +224,6 @@ impl Level {
     }
 }
 
-/// Servers, each with the one of another zone that it takes over from.
-pub(super) type Copies = Vec<(&'static Server, &'static Server)>;
-
-/// A server of a generation that is being made.
-#[derive(Default)]
-struct Record {
-    /// That of the generation before.
-    before: Option<&'static Server>,
-    /// The one that is used here; `None`: none is yet.
-    made: Option<&'static Server>,
-    /// Whether a level has it.
-    is_used: bool,
-}
-
-/// The servers of a generation that is being made. Lines of equal address in one level are servers of
-/// their own, as in nginx; those in different levels are the same.
-struct Records<'a> {
-    all: Vec<Record>,
-    by_address: HashMap<&'a [u8], SmallVec<[usize; 1]>>,
-    by_server: HashMap<*const Server, usize>,
-}
-
-impl<'a> Records<'a> {
-    /// Those of the generation before, which lies in the same zone or is only to be copied from.
-    fn new(before: &'a [Peer], same_zone: bool) -> Self {
-        let by_server = HashMap::with_capacity(before.len());
-        let by_address = HashMap::with_capacity(before.len());
-        let mut records = Self { all: Vec::with_capacity(before.len()), by_address, by_server };
-        for peer in before {
-            let server = peer.server;
-            let is_new = !records.by_server.contains_key(&ptr::from_ref(server));
-            if is_new {
-                let made = Some(server).filter(|_| same_zone);
-                let index = records
-                    .add(server.address(), Record { before: Some(server), made, is_used: false });
-                records.by_server.insert(server, index);
-            }
-        }
-        records
-    }
-
-    fn add(&mut self, address: &'a [u8], record: Record) -> usize {
-        self.all.push(record);
-        let index = self.all.len() - 1;
-        self.by_address.entry(address).or_default().push(index);
-        index
-    }
-
-    /// Those of the next level. What a peer was before it stays, as long as no more servers come of that
-    /// than the level with the most lines of an address has.
-    fn of_level(
-        &mut self,
-        level: &LevelPlan<'a>,
-        identities: &[Identity],
-        before: &[Peer],
-    ) -> Vec<usize> {
-        // How many lines of an address the levels before this one have too few of.
-        let mut more: HashMap<&[u8], isize> = HashMap::with_capacity(level.peers.len());
-        for peer in &level.peers {
-            *more.entry(peer.address).or_insert_with(|| -self.used(peer.address)) += 1;
-        }
-        let mut chosen_here: HashSet<usize> = HashSet::with_capacity(level.peers.len());
-        let mut stay = |(peer, identity): (&PeerPlan<'a>, &Identity)| {
-            let server: *const Server = before[identity.before?].server;
-            let index = *self.by_server.get(&server)?;
-            let more = more.get_mut(peer.address)?;
-            if (!self.all[index].is_used && *more <= 0) || !chosen_here.insert(index) {
-                return None;
-            }
-            *more -= isize::from(!self.all[index].is_used);
-            Some(index)
-        };
-        let stay: Vec<Option<usize>> = level.peers.iter().zip(identities).map(&mut stay).collect();
-        let chosen = level.peers.iter().zip(stay).map(|(peer, stays)| {
-            stays.unwrap_or_else(|| {
-                let known = self.by_address.get(peer.address).into_iter().flatten().copied();
-                let free = known.filter(|index| !chosen_here.contains(index));
-                let index = free.max_by_key(|index| (self.all[*index].is_used, Reverse(*index)));
-                let index = index.unwrap_or_else(|| self.add(peer.address, Record::default()));
-                chosen_here.insert(index);
-                index
-            })
-        });
-        let chosen: Vec<usize> = chosen.collect();
-        chosen.iter().for_each(|index| self.all[*index].is_used = true);
-        chosen
-    }
-
-    /// How many servers of this address the levels so far have.
-    fn used(&self, address: &[u8]) -> isize {
-        let known = self.by_address.get(address).into_iter().flatten();
-        known.filter(|index| self.all[**index].is_used).count() as isize
-    }
-
-    /// What those know that are in another zone, and those that are to know it.
-    fn copies(self) -> Copies {
-        let pairs = self.all.into_iter().filter_map(|it| Some((it.made?, it.before?)));
-        pairs.filter(|(made, before)| !ptr::eq(*made, *before)).collect()
-    }
-
-    /// Another server of this address.
-    fn equal(&self, address: &[u8]) -> Option<&'static Server> {
-        self.by_address.get(address)?.iter().find_map(|index| self.all[*index].made)
-    }
-}
-
 /// The servers of a cluster by one configuration. But for the turns and the links nothing in it
 /// ever changes.
 #[repr(C)]
@@ -449,10 +341,10 @@ impl Generation {
                 }
                 let start = index;
                 let identities = &identities[start..start + level_plan.peers.len()];
-                let chosen = records.of_level(level_plan, identities, known);
+                let chosen = records.of_level(number, level_plan, identities, known);
                 let planned = level_plan.peers.iter().zip(identities).zip(chosen);
                 for ((peer_plan, identity), chosen) in planned {
-                    let server = match records.all[chosen].made {
+                    let server = match records.made(chosen) {
                         Some(server) => server,
                         None => {
                             let (address, name) = (peer_plan.address, peer_plan.name);
@@ -467,7 +359,7 @@ impl Generation {
                                 server.set_verdict_of(equal);
                             }
                             server.set_awaits_pass(peer_plan.checked && peer_plan.awaits_pass);
-                            records.all[chosen].made = Some(server);
+                            records.make(chosen, server);
                             server
                         }
                     };
@@ -507,7 +399,7 @@ impl Generation {
             }
             (*generation.as_ptr()).peers_length = index as u32;
             (*generation.as_ptr()).next_id = next_id;
-            (*generation.as_ptr()).repeats = (*generation.as_ptr()).is_repeating();
+            (*generation.as_ptr()).repeats = records.repeat();
         }
         Ok((generation.as_ptr(), records.copies()))
     }
@@ -618,14 +510,6 @@ impl Generation {
     #[inline]
     pub fn method(&self) -> Method {
         self.method
-    }
-
-    fn is_repeating(&self) -> bool {
-        let mut known: HashMap<&[u8], &Server> = HashMap::with_capacity(self.peers().len());
-        self.peers().iter().any(|peer| {
-            let first = known.entry(peer.server.address()).or_insert(peer.server);
-            !ptr::eq(*first, peer.server)
-        })
     }
 
     /// Whether servers have an address in common.

@@ -26,6 +26,7 @@ pub mod fault;
 pub mod generation;
 pub mod lock;
 mod matching;
+mod records;
 pub mod retired;
 pub mod rotation;
 pub mod select;
